@@ -1,0 +1,1 @@
+//! Walking, comparing and moving trees of files: `sync`.

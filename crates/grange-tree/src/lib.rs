@@ -1,0 +1,2 @@
+//! The replicated state: znodes, sessions and their ephemerals.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `grange` command.
+fn main() {}
