@@ -52,6 +52,8 @@ class Apache(ServerProcess):
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-Dzookeeper.jmx.log4j.disable=true",
+            # Passwords of digest packets are decoded with the platform's character set.
+            "-Dfile.encoding=UTF-8",
             "-Djava.net.preferIPv4Stack=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             *properties,

@@ -47,7 +47,7 @@ class Options:
 
     extended_types: bool = True
     whitelist: str | None = "*"
-    super_digest: bool = True
+    super_password: str | None = SUPER_PASSWORD
     connections_per_address_max: int = 0
     tick_ms: int = 2000
     session_timeout_ms_max: int | None = None
@@ -63,8 +63,8 @@ class Options:
         }
         if self.whitelist is not None:
             values["4lw.commands.whitelist"] = self.whitelist
-        if self.super_digest:
-            values["DigestAuthenticationProvider.superDigest"] = digest_id("super", SUPER_PASSWORD)
+        if self.super_password is not None:
+            values["DigestAuthenticationProvider.superDigest"] = digest_id("super", self.super_password)
         if self.session_timeout_ms_max is not None:
             values["maxSessionTimeout"] = str(self.session_timeout_ms_max)
         values.update(self.extra)
@@ -273,7 +273,7 @@ def options_from(args: argparse.Namespace) -> Options:
     return Options(
         extended_types=not args.no_extended_types,
         whitelist=args.whitelist,
-        super_digest=not args.no_super,
+        super_password=None if args.no_super else SUPER_PASSWORD,
         heap=args.heap,
         tick_ms=args.tick_ms,
         extra=dict(item.split("=", 1) for item in args.set),
