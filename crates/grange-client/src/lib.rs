@@ -1,1 +1,25 @@
-//! What every tool shares to talk to an ensemble: connection options and recipes.
+//! What every Grange tool needs to talk to an ensemble: where it is, who asks, and a session that was really opened.
+//!
+//! The protocol itself is the crate `zookeeper-client`; its vocabulary is exported here, so that a tool names one
+//! crate. What is added: servers, chroot and credentials come from one place for all tools ([`ConnectOptions`]), a
+//! failure to connect names each address and what was wrong with it ([`ConnectError`]), and a session is closed
+//! before the process ends ([`close`]), so that its ephemeral znodes do not outlive a command.
+//!
+//! > **Invariant:** credentials are never taken from arguments, never printed, and never part of an error.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod connect;
+mod options;
+mod servers;
+
+pub use auth::{Auth, AuthError};
+pub use connect::{ConnectError, Unreachable, close, connect};
+pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
+pub use servers::{ServerAddress, Servers, ServersError};
+
+pub use zookeeper_client::{
+    Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, Error as ClientError, EventType,
+    MultiWriteError, MultiWriteResult, OneshotWatcher, Permission, PersistentWatcher, SessionState, Stat, WatchedEvent,
+};
