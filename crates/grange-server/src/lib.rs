@@ -1,1 +1,3 @@
 //! The edge of the server: sockets, files, timers.
+
+pub mod storage;
