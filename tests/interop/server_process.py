@@ -169,7 +169,7 @@ class ServerProcess:
                 self._start_once()
                 return self
             except ServerFailed:
-                if self._port_is_fixed or attempt == 4 or "in use" not in self._log_tail():
+                if self._port_is_fixed or attempt == 4 or "in use" not in self.log_tail():
                     raise
                 self.port = free_port()
         return self
@@ -193,14 +193,15 @@ class ServerProcess:
             if self._process.poll() is not None:
                 status = self._process.returncode
                 self._process = None
-                raise ServerFailed(f"{self.name} ended with status {status}:\n{self._log_tail()}")
+                raise ServerFailed(f"{self.name} ended with status {status}:\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise ServerFailed(f"{self.name} does not serve after {START_SECONDS_MAX:.0f} s:\n{self._log_tail()}")
+                raise ServerFailed(f"{self.name} does not serve after {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}")
             time.sleep(0.05)
         self._port_is_fixed = True
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
+        """The end of what the server printed."""
         try:
             return self.log.read_text(errors="replace")[-3000:]
         except OSError:

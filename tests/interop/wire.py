@@ -253,6 +253,11 @@ def decode_reply(payload: bytes, request_of: Callable[[int], str | None]) -> dic
         reply = {"xid": xid, "zxid": zxid, "err": err, "op": request_of(xid)}
         if err == 0:
             reply["body"] = REPLY_BODIES.get(reply["op"] or "", _NOTHING)(r)
+        else:
+            # Apache appends to a failed multiRead what it had read so far; no client looks at that.
+            leftover = r.rest()
+            if reply["op"] not in ("multi", "multiRead"):
+                reply["behind the error"] = leftover
         r.end()
         return reply
     except Malformed as error:
