@@ -1,2 +1,72 @@
-//! The `grange` command.
-fn main() {}
+//! The program `grange`: a coordination service and the tools that need one.
+//!
+//! Each subcommand is one file: its arguments (whose doc comments are the help text) and its `run`, which parses, calls
+//! a library and prints. What they share is here: the settings for logging ([`logging`]), the connection flags
+//! ([`connection`]), what is printed how ([`output`]), and errors with their exit codes ([`error`]).
+
+mod completions;
+mod connection;
+mod context;
+mod error;
+mod logging;
+mod man;
+mod output;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Requests and replies are many small allocations that one thread makes and another frees, which the C library's
+/// allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A coordination service that speaks ZooKeeper's protocol, and tools that work on any ensemble
+#[derive(Debug, Parser)]
+#[command(name = "grange", version, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 success, 1 negative answer (no such znode), 2 wrong usage or configuration, \
+                        3 failure.")]
+struct Cli {
+    #[command(flatten)]
+    logging: logging::LoggingArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Shell(shell::ShellArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let cx = Context::from_process();
+    if let Err(error) = logging::start(&cli.logging, logging::TOOL_LEVEL) {
+        return error.report();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return CommandError::failure(error).context("cannot start threads").report(),
+    };
+    match runtime.block_on(run(&cx, cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Shell(args) => shell::run(cx, args).await,
+        Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),
+        Command::Man(args) => man::run(cx, &args, Cli::command()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Why a command ends without success: a kind, which is the exit status, a chain of causes, and hints.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What an unsuccessful end means to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// Whoever read the output has seen enough; not an error. Exit status 0.
+    ClosedPipe,
+    /// The question was answered, with no. Exit status 1.
+    Negative,
+    /// Arguments, the environment or a configuration file are wrong. Exit status 2.
+    Usage,
+    /// Everything else. Exit status 3.
+    Failure,
+}
+
+impl ErrorKind {
+    fn status(self) -> u8 {
+        match self {
+            ErrorKind::ClosedPipe => 0,
+            ErrorKind::Negative => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Failure => 3,
+        }
+    }
+}
+
+/// The unsuccessful end of a command.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: ErrorKind,
+    cause: anyhow::Error,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// An answer that is no: there is no such znode.
+    pub(crate) fn negative(cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError::new(ErrorKind::Negative, cause)
+    }
+
+    /// A mistake in arguments, environment or configuration.
+    pub(crate) fn usage(cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError::new(ErrorKind::Usage, cause)
+    }
+
+    /// Something that went wrong.
+    pub(crate) fn failure(cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError::new(ErrorKind::Failure, cause)
+    }
+
+    /// Standard output cannot be written; a reader that has gone away is no error.
+    pub(crate) fn output(cause: io::Error) -> CommandError {
+        match cause.kind() {
+            io::ErrorKind::BrokenPipe => CommandError::new(ErrorKind::ClosedPipe, cause),
+            _ => CommandError::failure(cause).context("cannot write to standard output"),
+        }
+    }
+
+    fn new(kind: ErrorKind, cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError { kind, cause: cause.into(), hints: Vec::new() }
+    }
+
+    /// Says what was being done when it happened.
+    pub(crate) fn context(mut self, doing: impl fmt::Display + Send + Sync + 'static) -> CommandError {
+        self.cause = self.cause.context(doing);
+        self
+    }
+
+    /// Adds advice: what to look at, or the next command to type.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> CommandError {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Prints the error with its causes and hints, and returns the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        if self.kind != ErrorKind::ClosedPipe {
+            // There is nobody left to tell when standard error cannot be written.
+            let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
+        }
+        ExitCode::from(self.kind.status())
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {:#}", self.cause)?;
+        for hint in &self.hints {
+            writeln!(f, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_printed_with_its_causes_and_hints() {
+        let error =
+            CommandError::failure(io::Error::other("disk on fire")).context("cannot save").hint("call for help");
+        assert_eq!(error.to_string(), "error: cannot save: disk on fire\nhint: call for help\n");
+        assert_eq!(error.kind.status(), 3);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_away_is_no_error() {
+        let error = CommandError::output(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(error.kind.status(), 0);
+    }
+}
