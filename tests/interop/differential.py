@@ -28,9 +28,11 @@ from wire import Connection, Silence, Zxid, connect_request, decode_connect_resp
 SESSION_TIMEOUT_MS = 600_000  # nothing expires during a run; maxSessionTimeout is raised to it
 REPLY_SECONDS_MAX = 20.0
 QUIET_SECONDS = 0.3  # silence after a request that may have no answer
+CLOSING_ERRORS = (-6, -115)  # Unimplemented, AuthFailed: the server closes behind them
 STOLEN_SECONDS_MAX = 1.0  # until a connection ends whose session was taken over
 CONTEXT_STEPS = 12
 CLOSED = {"closed": True}
+RESERVED_XIDS = {wire.XID_PING: "ping", wire.XID_AUTH: "auth", wire.XID_SET_WATCHES: "setWatches"}
 OPTIONS = Options(
     session_timeout_ms_max=SESSION_TIMEOUT_MS,
     fsync=False,
@@ -49,11 +51,7 @@ class Client:
         self.session = 0
         self._password = bytes(16)
         self._xid = 0
-        self._requests: dict[int, str] = {
-            wire.XID_PING: "ping",
-            wire.XID_AUTH: "auth",
-            wire.XID_SET_WATCHES: "setWatches",
-        }
+        self._requests = dict(RESERVED_XIDS)
 
     def connect(self, resume: bool) -> list[dict]:
         """Handshake and auth packets; returns the decoded answers."""
@@ -94,7 +92,8 @@ class Client:
         if op.xid is None:
             self._xid += 1
         xid = self._xid if op.xid is None else op.xid
-        self._requests[xid] = op.name
+        if xid not in RESERVED_XIDS:
+            self._requests[xid] = op.name
         body = op.body(side) if callable(op.body) else op.body
         return frame(header(xid, op.code()) + body)
 
@@ -117,6 +116,9 @@ class Client:
         frames = []
         with contextlib.suppress(Silence):
             frames += self.receive(1, QUIET_SECONDS)
+        if frames and frames[-1].get("err") in CLOSING_ERRORS:
+            # No ping here: Apache may still answer one between its reply and its close.
+            return frames + self.receive(1)
         if CLOSED not in frames:
             self.connection.send(frame(header(wire.XID_PING, wire.OPCODES["ping"])))
             frames += self.receive(1)
@@ -136,6 +138,11 @@ class Side:
         self.address = address
         self.slots = [Client(address, persona) for persona in PERSONAS]
         self._zxids = [0]
+        self._zxids_before = 1
+
+    def begin_step(self) -> None:
+        """Requests of a step that name a zxid mean one from before the step, whatever the pace."""
+        self._zxids_before = len(self._zxids)
 
     def saw(self, frames: list[dict]) -> None:
         self._zxids += [int(f["zxid"]) for f in frames if f.get("xid", 0) > 0 and isinstance(f.get("zxid"), Zxid)]
@@ -144,9 +151,10 @@ class Side:
         """The zxid seen `count` replies ago; None is zero and -1 one that is far ahead."""
         if count is None:
             return 0
+        last = self._zxids_before - 1
         if count < 0:
-            return self._zxids[-1] + 1_000_000
-        return self._zxids[-1 - min(count, len(self._zxids) - 1)]
+            return self._zxids[last] + 1_000_000
+        return self._zxids[max(last - count, 0)]
 
     def perform(self, step: Step) -> list[dict]:
         """Sends a step's requests and returns everything the server said to its slot."""
@@ -277,6 +285,7 @@ class Round:
     def _answers(self, step: Step) -> tuple[list[dict], list[dict]]:
         answers = []
         for side in self._sides:
+            side.begin_step()
             try:
                 if self._pace == "lockstep" and side.name == "B" and step.kind == "window":
                     parts = [side.perform(Step("window", step.slot, [op])) for op in step.ops]
