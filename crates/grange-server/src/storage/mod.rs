@@ -6,6 +6,8 @@
 pub mod dir;
 pub mod disk;
 pub mod log;
+pub mod retention;
+pub mod snapshot;
 pub mod space;
 
 #[cfg(test)]
