@@ -23,8 +23,9 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = 4096;
 const SEGMENT_MAGIC: &[u8; 8] = b"GRANGEWL";
 const SEGMENT_VERSION: u32 = 1;
 const HEADER_FIELDS_BYTES: usize = 36;
-/// Zeros written between two syncs while a segment is made, so that a sync of the log never waits for much more.
-const FILL_STEP_BYTES: usize = 4 << 20;
+/// Zeros written between two syncs while a segment is made: what a sync of the log may have to wait for. With 4 MiB
+/// the slowest percent of 64 KiB appends took 5.8 ms during the making, with 1 MiB 0.7 ms.
+const FILL_STEP_BYTES: usize = 1 << 20;
 
 const SUFFIX_LIVE: &str = ".wal";
 const SUFFIX_FREE: &str = ".free";

@@ -4,6 +4,7 @@ use super::super::sim_disk::{Faults, SimDisk};
 use super::*;
 
 mod crash;
+mod real;
 
 const DIR: &str = "/log";
 const SEGMENT_BYTES: u64 = 64 << 10;

@@ -1,0 +1,94 @@
+//! On real files, with the background thread.
+
+use std::process::Command;
+
+use super::super::super::disk::RealDisk;
+use super::*;
+
+fn options(segment_bytes: u64) -> LogOptions {
+    LogOptions { segment_bytes, ..LogOptions::default() }
+}
+
+#[test]
+fn segments_are_made_recycled_and_found_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(temp.path(), options(256 << 10)).unwrap();
+    for index in 1..=200 {
+        write(&mut log, &batch([entry(index, 1, 40_000)]));
+        if index % 20 == 0 {
+            log.purge_before(index - 5);
+        }
+    }
+    assert!(log.bytes_on_disk() < 40 * 40_000, "{} bytes after purging", log.bytes_on_disk());
+    let first = log.first_index();
+    drop(log);
+    // Stopping the thread has left nothing half made or half removed that the next start could stumble over.
+    let (log, recovered) = Log::open(temp.path(), options(256 << 10)).unwrap();
+    assert_eq!((recovered.last.index, recovered.cut), (200, None));
+    assert_eq!(
+        log.read(first..201, usize::MAX).unwrap(),
+        (first..=200).map(|i| entry(i, 1, 40_000)).collect::<Vec<_>>()
+    );
+    log.close().unwrap();
+    let names = RealDisk.list(temp.path()).unwrap();
+    assert!(names.iter().all(|name| name.ends_with(".wal") || name.ends_with(".free")), "{names:?}");
+    assert!(names.iter().filter(|name| name.ends_with(".free")).count() <= 2, "{names:?}");
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_segment_to_be_made() {
+    let temp = tempfile::tempdir().unwrap();
+    // The segment after the first one would be 1 GiB of zeros.
+    let (mut log, _) = Log::open(temp.path(), options(1 << 30)).unwrap();
+    write(&mut log, &batch([entry(1, 1, 10)]));
+    drop(log);
+    let names = RealDisk.list(temp.path()).unwrap();
+    assert_eq!(names, ["0000000000000001.wal"]);
+}
+
+/// A small file system of its own, unmounted at the end of the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where mounting is not permitted; the simulated disk covers the same rules there.
+    fn mount(size: &str) -> Option<SmallDisk> {
+        let temp = tempfile::tempdir().unwrap();
+        let option = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(temp.path()).output();
+        mount.is_ok_and(|output| output.status.success()).then(|| SmallDisk(temp))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_file_system_refuses_the_batch_and_later_takes_it() {
+    let Some(small) = SmallDisk::mount("1m") else { return };
+    let dir = small.0.path().join("log");
+    std::fs::create_dir(&dir).unwrap();
+    let (mut log, _) = Log::open(&dir, options(256 << 10)).unwrap();
+    let ballast = small.0.path().join("ballast");
+    let mut index = 0;
+    let error = loop {
+        match log.append(&batch([entry(index + 1, 1, 10_000)])) {
+            Ok(()) => log.sync().unwrap(),
+            Err(error) => break error,
+        }
+        index += 1;
+        if index == 5 {
+            std::fs::write(&ballast, vec![1; 300_000]).unwrap();
+        }
+        assert!(index < 1000, "the file system is not full");
+    };
+    assert!(matches!(error, LogError::Full { .. }), "{error}");
+    assert_eq!(log.last().index, index);
+    std::fs::remove_file(&ballast).unwrap();
+    write(&mut log, &batch([entry(index + 1, 1, 10_000)]));
+    drop(log);
+    let (log, _) = Log::open(&dir, options(256 << 10)).unwrap();
+    assert_eq!(all(&log), (1..=index + 1).map(|i| entry(i, 1, 10_000)).collect::<Vec<_>>());
+}
