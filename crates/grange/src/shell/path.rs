@@ -1,4 +1,4 @@
-//! Paths as arguments, refused in zkCli's words before a connection is made.
+//! Paths as arguments, refused in zkCli's words.
 
 use grange_proto::ZnodePath;
 use grange_proto::path::PathError;
