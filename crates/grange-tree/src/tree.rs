@@ -1,0 +1,199 @@
+//! The state machine as the replica sees it.
+
+use grange_proto::multi::MultiResult;
+use grange_proto::{ErrorCode, Lifetime, Request, SessionId, Stat, Zxid};
+use std::borrow::Cow;
+
+use crate::acl::AclRef;
+use crate::change::Changes;
+use crate::identity::{Asker, Identities, Policy};
+use crate::session::Session;
+use crate::store::{Birth, Place, Store};
+
+/// What a write needs to know beside the request itself: the same on every member.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteContext<'a> {
+    /// The number of the transaction; every write has its own, larger than all before.
+    pub zxid: Zxid,
+    /// The leader's wall clock in milliseconds since 1970.
+    pub time_ms: i64,
+    /// The session that asks; [`SessionId::NONE`] for requests of the server itself.
+    pub session: SessionId,
+    /// The identities of the session's connection.
+    pub identities: &'a Identities,
+    /// What the leader's configuration says.
+    pub policy: Policy,
+}
+
+impl<'a> WriteContext<'a> {
+    pub(crate) fn asker(&self) -> Asker<'a> {
+        Asker { identities: self.identities, policy: self.policy }
+    }
+}
+
+/// What a write that succeeded did.
+#[derive(Debug, Clone)]
+pub enum Applied<'r> {
+    /// A znode was created; a sequential one got a name of its own.
+    Created {
+        /// The path it has.
+        path: Cow<'r, str>,
+        /// Its metadata.
+        stat: Stat,
+    },
+    /// A znode was deleted.
+    Deleted,
+    /// Data was replaced.
+    DataSet(Stat),
+    /// An ACL was replaced.
+    AclSet(Stat),
+    /// The results of a multi, successful or not: a multi that fails changes nothing, and says so here.
+    Multi(Vec<MultiResult<'r>>),
+    /// A session was opened.
+    SessionOpened,
+    /// A session is being closed and has more ephemerals: apply the same request again.
+    SessionClosing,
+    /// A session is gone, with its last ephemerals.
+    SessionClosed,
+}
+
+/// The replicated state.
+pub struct Tree {
+    pub(crate) store: Store,
+    pub(crate) last_zxid: Zxid,
+    pub(crate) soft_quota_exceeded_count: u64,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// Makes the tree of a new server: `/zookeeper` and what Apache's `DataTree` puts below it.
+    pub fn new() -> Tree {
+        let mut store = Store::new();
+        let root = store.root_place();
+        let zookeeper = add_reserved(&mut store, root, "zookeeper", "/zookeeper".len());
+        add_reserved(&mut store, zookeeper, "config", "/zookeeper/config".len());
+        add_reserved(&mut store, zookeeper, "quota", "/zookeeper/quota".len());
+        store.forget_creations([root, zookeeper]);
+        let config = store.find(CONFIG_PATH).expect("it was just created");
+        store.set_acl(config, AclRef::new(vec![crate::acl::everyone_may_read()]), -1);
+        Tree { store, last_zxid: Zxid::ZERO, soft_quota_exceeded_count: 0 }
+    }
+
+    /// Returns the number of the last transaction, failed ones included.
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// Applies a write.
+    ///
+    /// Changes are appended to `changes`, none if the request fails. Requests that are no writes are refused as
+    /// `Unimplemented`; so is reconfig, which needs an ensemble.
+    pub fn apply<'r>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &Request<'r>,
+        changes: &mut Changes,
+    ) -> Result<Applied<'r>, ErrorCode> {
+        self.last_zxid = cx.zxid;
+        match request {
+            Request::CreateSession(timeout_ms) => self.open_session(cx.session, *timeout_ms),
+            Request::CloseSession => self.close_session(cx, changes),
+            Request::DeleteContainer(path) => self.delete_idle(cx, path, changes).map(|()| Applied::Deleted),
+            _ => {
+                self.check_session(cx.session)?;
+                self.apply_for_session(cx, request, changes)
+            }
+        }
+    }
+
+    fn apply_for_session<'r>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &Request<'r>,
+        changes: &mut Changes,
+    ) -> Result<Applied<'r>, ErrorCode> {
+        match request {
+            Request::SetData(request) => self.set_data(cx, request, changes).map(Applied::DataSet),
+            Request::Create(request) => {
+                self.create(cx, request, changes).map(|(path, stat)| Applied::Created { path, stat })
+            }
+            Request::Delete(request) => self.delete(cx, request, changes).map(|()| Applied::Deleted),
+            Request::SetAcl(request) => self.set_acl(cx, request).map(Applied::AclSet),
+            Request::Multi(ops) => Ok(Applied::Multi(self.multi(cx, ops, changes))),
+            _ => Err(ErrorCode::Unimplemented),
+        }
+    }
+
+    /// Takes the zxid of a request that was refused before it got here: a failed write has a number too.
+    pub fn apply_refused(&mut self, zxid: Zxid) {
+        self.last_zxid = zxid;
+    }
+
+    /// Tells whether a watch event about a znode with this ACL may go to a connection.
+    pub fn may_read(&self, acl: Option<&AclRef>, identities: &Identities, policy: Policy) -> bool {
+        crate::acl::allows(acl, grange_proto::Perms::READ, Asker { identities, policy })
+    }
+
+    /// Returns an open session.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.store.sessions.get(id)
+    }
+
+    /// Walks the open sessions in the order of their numbers; sorts them first.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = &Session> {
+        let mut sessions: Vec<_> = self.store.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|session| session.id);
+        sessions.into_iter()
+    }
+
+    /// Returns the number of open sessions.
+    pub fn session_count(&self) -> usize {
+        self.store.sessions.len()
+    }
+
+    /// Returns the number of znodes, the root included. (Apache counts the root twice.)
+    pub fn node_count(&self) -> usize {
+        self.store.nodes.len()
+    }
+
+    /// Returns the number of ephemeral znodes.
+    pub fn ephemeral_count(&self) -> usize {
+        self.store.totals.ephemeral_count
+    }
+
+    /// Returns the bytes of all paths and data: Apache's `approximate_data_size`.
+    pub fn data_bytes(&self) -> u64 {
+        self.store.totals.data_bytes
+    }
+
+    /// Returns how often a write went beyond a soft quota since this member started; not part of the state.
+    pub fn soft_quota_exceeded_count(&self) -> u64 {
+        self.soft_quota_exceeded_count
+    }
+
+    /// Returns a number that is equal on members with equal state: a sum over all znodes and sessions.
+    pub fn digest(&self) -> u64 {
+        self.store.totals.digest
+    }
+
+    /// Returns the paths of containers and of znodes with a time to live that may be deleted now, at most `limit`.
+    ///
+    /// A container is due when it has lost its last child, or never had one for `never_used_ms` (0: never); a znode
+    /// with a time to live when it has no children and was not changed for so long. Costs nothing when none is due.
+    pub fn reapable(&self, now_ms: i64, never_used_ms: i64, limit: usize) -> Vec<String> {
+        self.store.idle.due(now_ms, never_used_ms).take(limit).map(|key| self.store.path(key).0).collect()
+    }
+}
+
+/// The znode that holds the configuration of the ensemble.
+pub(crate) const CONFIG_PATH: &str = "/zookeeper/config";
+
+fn add_reserved(store: &mut Store, parent: Place, name: &str, path_bytes: usize) -> Place {
+    let birth = Birth { data: Some(b""), acl: None, lifetime: Lifetime::Persistent, zxid: Zxid::ZERO, time_ms: 0 };
+    store.insert(parent, name, path_bytes, birth)
+}

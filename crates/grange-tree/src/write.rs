@@ -1,0 +1,246 @@
+//! The writes: what each asks for, in the order in which Apache asks, and what it then changes.
+//!
+//! The order decides which of several errors a client sees. Source: `PrepRequestProcessor.pRequest2Txn`.
+
+use std::borrow::Cow;
+
+use grange_proto::lifetime::TTL_MS_MAX;
+use grange_proto::request::{Create, PathVersion, SetAcl, SetData};
+use grange_proto::{CreateMode, ErrorCode, Lifetime, Perms, SessionId, Stat, path};
+
+use crate::acl::{self, AclRef};
+use crate::change::{ChangeKind, Changes};
+use crate::store::{Birth, Place};
+use crate::tree::{Applied, Tree, WriteContext};
+
+/// How many ephemerals one request deletes when a session closes. More are left to the next: no session is so rich
+/// that the others wait for its end.
+pub const EPHEMERALS_PER_STEP_MAX: usize = 2_000;
+
+/// Znodes that cannot be deleted. Source: `DataTree.isSpecialPath`.
+const RESERVED_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+
+impl Tree {
+    /// Checks that a session may write.
+    pub(crate) fn check_session(&self, id: SessionId) -> Result<(), ErrorCode> {
+        match self.store.sessions.get(id) {
+            Some(session) if !session.is_closing => Ok(()),
+            _ => Err(ErrorCode::SessionExpired),
+        }
+    }
+
+    pub(crate) fn create<'r>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &Create<'r>,
+        changes: &mut Changes,
+    ) -> Result<(Cow<'r, str>, Stat), ErrorCode> {
+        let mode = CreateMode::from_flags(request.flags).ok_or(ErrorCode::BadArguments)?;
+        let lifetime = lifetime(mode, request.ttl_ms, cx.session)?;
+        let parent_path = parent_path(request.path)?;
+        let acl = acl::resolve(&request.acl, cx.identities)?;
+        let parent = self.store.find(parent_path).ok_or(ErrorCode::NoNode)?;
+        acl::check(self.store.acl(parent.key), Perms::CREATE, cx.asker())?;
+        let family = self.store.extra_or_implied(parent.key);
+        let path = match mode.is_sequential() {
+            true => Cow::Owned(format!("{}{:010}", request.path, family.cversion)),
+            false => Cow::Borrowed(request.path),
+        };
+        let is_below_ephemeral = matches!(family.lifetime, Lifetime::Ephemeral(_));
+        path::validate(&path).map_err(|_| ErrorCode::BadArguments)?;
+        let Some((_, name)) = path::split(&path) else {
+            return Err(ErrorCode::NodeExists);
+        };
+        if self.store.child(parent, name.as_bytes()).is_some() {
+            return Err(ErrorCode::NodeExists);
+        }
+        if is_below_ephemeral {
+            return Err(ErrorCode::NoChildrenForEphemerals);
+        }
+        self.check_quota_of_create(cx, &path, request.data)?;
+        let birth = Birth { data: request.data, acl: acl.clone(), lifetime, zxid: cx.zxid, time_ms: cx.time_ms };
+        let place = self.store.insert(parent, name, path.len(), birth);
+        let stat = self.store.stat(place.key);
+        self.count_created(&path, request.data);
+        changes.push(ChangeKind::Created, &path, acl, self.store.acl(parent.key).cloned());
+        Ok((path, stat))
+    }
+
+    pub(crate) fn delete(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &PathVersion<'_>,
+        changes: &mut Changes,
+    ) -> Result<(), ErrorCode> {
+        let (parent, name) = self.find_parent_of_deletable(request.path)?;
+        acl::check(self.store.acl(parent.key), Perms::DELETE, cx.asker())?;
+        let place = self.store.child(parent, name.as_bytes()).ok_or(ErrorCode::NoNode)?;
+        next_version(self.store.node(place.key).version, request.version)?;
+        self.check_childless(place)?;
+        self.delete_leaf(cx, parent, place, request.path, changes);
+        Ok(())
+    }
+
+    /// Deletes a container or a znode with a time to live that is due, whoever may do so.
+    ///
+    /// Errors: `BadVersion` if it is neither, or was changed since it was found to be due.
+    pub(crate) fn delete_idle(
+        &mut self,
+        cx: &WriteContext<'_>,
+        path: &str,
+        changes: &mut Changes,
+    ) -> Result<(), ErrorCode> {
+        let (parent, name) = self.find_parent_of_deletable(path)?;
+        let place = self.store.child(parent, name.as_bytes()).ok_or(ErrorCode::NoNode)?;
+        self.check_childless(place)?;
+        let age_ms = cx.time_ms.saturating_sub(self.store.node(place.key).mtime_ms);
+        match self.store.extra_or_implied(place.key).lifetime {
+            Lifetime::Container => {}
+            Lifetime::Ttl(ttl_ms) if age_ms > ttl_ms => {}
+            _ => return Err(ErrorCode::BadVersion),
+        }
+        self.delete_leaf(cx, parent, place, path, changes);
+        Ok(())
+    }
+
+    fn find_parent_of_deletable<'p>(&self, path: &'p str) -> Result<(Place, &'p str), ErrorCode> {
+        let parent_path = parent_path(path)?;
+        if RESERVED_PATHS.contains(&path) {
+            return Err(ErrorCode::BadArguments);
+        }
+        let parent = self.store.find(parent_path).ok_or(ErrorCode::NoNode)?;
+        Ok((parent, &path[parent_path.len() + 1..]))
+    }
+
+    fn check_childless(&self, place: Place) -> Result<(), ErrorCode> {
+        match self.store.extra(place.key) {
+            Some(extra) if extra.child_count > 0 => Err(ErrorCode::NotEmpty),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete_leaf(&mut self, cx: &WriteContext<'_>, parent: Place, place: Place, path: &str, changes: &mut Changes) {
+        let acl = self.store.acl(place.key).cloned();
+        let data_bytes = self.store.node(place.key).data_bytes();
+        self.store.remove(parent, place, path.len(), cx.zxid);
+        self.count_deleted(path, data_bytes);
+        changes.push(ChangeKind::Deleted, path, acl, self.store.acl(parent.key).cloned());
+    }
+
+    pub(crate) fn set_data(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &SetData<'_>,
+        changes: &mut Changes,
+    ) -> Result<Stat, ErrorCode> {
+        let (place, acl) = self.find_permitted(cx, request.path, Perms::WRITE)?;
+        let acl = acl.cloned();
+        let bytes_before = self.store.node(place.key).data_bytes();
+        self.check_quota_of_set(cx, request, bytes_before)?;
+        let version = next_version(self.store.node(place.key).version, request.version)?;
+        self.store.set_data(place, request.data, version, cx.zxid, cx.time_ms);
+        let stat = self.store.stat(place.key);
+        self.count_set(request, bytes_before);
+        changes.push(ChangeKind::DataChanged, request.path, acl, None);
+        Ok(stat)
+    }
+
+    pub(crate) fn set_acl(&mut self, cx: &WriteContext<'_>, request: &SetAcl<'_>) -> Result<Stat, ErrorCode> {
+        path::validate(request.path).map_err(|_| ErrorCode::BadArguments)?;
+        let acl = acl::resolve(&request.acl, cx.identities)?;
+        let (place, _) = self.find_permitted(cx, request.path, Perms::ADMIN)?;
+        let aversion = next_version(self.store.extra_or_implied(place.key).aversion, request.version)?;
+        self.store.set_acl(place, acl, aversion);
+        Ok(self.store.stat(place.key))
+    }
+
+    pub(crate) fn check(&self, cx: &WriteContext<'_>, request: &PathVersion<'_>) -> Result<(), ErrorCode> {
+        let (place, _) = self.find_permitted(cx, request.path, Perms::READ)?;
+        next_version(self.store.node(place.key).version, request.version).map(drop)
+    }
+
+    /// Finds a znode that must exist and grant one of `perms`; returns its ACL too.
+    fn find_permitted(
+        &self,
+        cx: &WriteContext<'_>,
+        path: &str,
+        perms: Perms,
+    ) -> Result<(Place, Option<&AclRef>), ErrorCode> {
+        path::validate(path).map_err(|_| ErrorCode::BadArguments)?;
+        let place = self.store.find(path).ok_or(ErrorCode::NoNode)?;
+        let acl = self.store.acl(place.key);
+        acl::check(acl, perms, cx.asker())?;
+        Ok((place, acl))
+    }
+
+    /// Opens a session.
+    ///
+    /// Errors: `BadArguments` if its number is taken or means something else; the leader gives out new ones.
+    pub(crate) fn open_session<'r>(&mut self, id: SessionId, timeout_ms: i32) -> Result<Applied<'r>, ErrorCode> {
+        if id == SessionId::NONE || id == SessionId(i64::MIN) || self.store.sessions.get(id).is_some() {
+            return Err(ErrorCode::BadArguments);
+        }
+        self.store.open_session(id, timeout_ms);
+        Ok(Applied::SessionOpened)
+    }
+
+    /// Closes a session, or takes the next step of it.
+    pub(crate) fn close_session<'r>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        changes: &mut Changes,
+    ) -> Result<Applied<'r>, ErrorCode> {
+        let key = self.store.sessions.key(cx.session).ok_or(ErrorCode::SessionExpired)?;
+        self.store.start_closing(key);
+        let session = self.store.sessions.get(cx.session).ok_or(ErrorCode::SessionExpired)?;
+        let is_last_step = session.ephemeral_count <= EPHEMERALS_PER_STEP_MAX;
+        let ephemerals: Vec<_> = self.store.ephemerals(session).take(EPHEMERALS_PER_STEP_MAX).collect();
+        for ephemeral in ephemerals {
+            let (path, places) = self.store.path(ephemeral);
+            if let [.., parent, place] = places[..] {
+                self.delete_leaf(cx, parent, place, &path, changes);
+            }
+        }
+        if is_last_step {
+            self.store.close_session(key);
+        }
+        Ok(if is_last_step { Applied::SessionClosed } else { Applied::SessionClosing })
+    }
+}
+
+/// Returns the path of the parent, empty for the root. Only cuts: whether the path is valid is asked later.
+fn parent_path(path: &str) -> Result<&str, ErrorCode> {
+    match path.rsplit_once('/') {
+        Some((parent, _)) if !path.contains('\0') => Ok(parent),
+        _ => Err(ErrorCode::BadArguments),
+    }
+}
+
+/// Compares a version with the expected one (-1 for any) and returns the one that follows.
+///
+/// 0 follows -2: a version of -1 could never be asked for (ZOOKEEPER-4743).
+fn next_version(version: i32, expected: i32) -> Result<i32, ErrorCode> {
+    if expected != -1 && expected != version {
+        return Err(ErrorCode::BadVersion);
+    }
+    Ok(match version.wrapping_add(1) {
+        -1 => 0,
+        next => next,
+    })
+}
+
+/// Returns the lifetime that a create asks for. Source: `EphemeralType.validateTTL`; a time to live of -1, which
+/// Apache takes for none and then cannot create, is refused like every other that is out of range.
+fn lifetime(mode: CreateMode, ttl_ms: Option<i64>, session: SessionId) -> Result<Lifetime, ErrorCode> {
+    match ttl_ms {
+        Some(ttl_ms) if mode.is_ttl() && (1..=TTL_MS_MAX).contains(&ttl_ms) => return Ok(Lifetime::Ttl(ttl_ms)),
+        Some(0..) => return Err(ErrorCode::BadArguments),
+        _ if mode.is_ttl() => return Err(ErrorCode::BadArguments),
+        _ => {}
+    }
+    Ok(match mode {
+        CreateMode::Container => Lifetime::Container,
+        _ if mode.is_ephemeral() => Lifetime::Ephemeral(session),
+        _ => Lifetime::Persistent,
+    })
+}

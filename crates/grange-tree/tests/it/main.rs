@@ -1,0 +1,4 @@
+//! What clients see of the tree.
+
+mod rules;
+mod script;
