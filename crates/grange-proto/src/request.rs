@@ -1,11 +1,11 @@
 //! Requests: a header and a body that depends on the operation.
 
 use crate::acl::AclList;
-use crate::ids::{Xid, Zxid};
+use crate::ids::Xid;
 use crate::multi::MultiOps;
 use crate::op::Op;
 use crate::watch::SetWatches;
-use crate::wire::{DecodeError, Reader, put_bool, put_buffer, put_i32, put_i64, put_text, put_texts};
+use crate::wire::{DecodeError, Reader, put_bool, put_buffer, put_i32, put_i64, put_text};
 
 /// The header of every request but the first frame of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +152,10 @@ pub enum Request<'a> {
     RemoveWatches(&'a str, i32),
     /// auth.
     Auth(Auth<'a>),
-    /// setWatches and setWatches2.
+    /// setWatches; without persistent watches.
     SetWatches(SetWatches<'a>),
+    /// setWatches2.
+    SetWatches2(SetWatches<'a>),
     /// sasl: a token.
     Sasl(Option<&'a [u8]>),
     /// getEphemerals: a prefix of paths, as plain text.
@@ -206,7 +208,7 @@ impl<'a> Request<'a> {
                 Request::Auth(Auth { kind, scheme: reader.text()?, credentials: reader.buffer()? })
             }
             Op::SetWatches => Request::SetWatches(SetWatches::decode(reader, false)?),
-            Op::SetWatches2 => Request::SetWatches(SetWatches::decode(reader, true)?),
+            Op::SetWatches2 => Request::SetWatches2(SetWatches::decode(reader, true)?),
             Op::Sasl => Request::Sasl(reader.buffer()?),
             Op::GetEphemerals => Request::GetEphemerals(reader.text()?),
             Op::GetAllChildrenNumber => Request::GetAllChildrenNumber(reader.text()?),
@@ -219,7 +221,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Returns the operation; setWatches is told from setWatches2 by the persistent watches it carries.
+    /// Returns the operation.
     pub fn op(&self) -> Op {
         match self {
             Request::Create(create) => create.op,
@@ -239,10 +241,8 @@ impl<'a> Request<'a> {
             Request::CheckWatches(..) => Op::CheckWatches,
             Request::RemoveWatches(..) => Op::RemoveWatches,
             Request::Auth(_) => Op::Auth,
-            Request::SetWatches(watches) if watches.persistent.is_empty() && watches.recursive.is_empty() => {
-                Op::SetWatches
-            }
-            Request::SetWatches(_) => Op::SetWatches2,
+            Request::SetWatches(_) => Op::SetWatches,
+            Request::SetWatches2(_) => Op::SetWatches2,
             Request::Sasl(_) => Op::Sasl,
             Request::GetEphemerals(_) => Op::GetEphemerals,
             Request::GetAllChildrenNumber(_) => Op::GetAllChildrenNumber,
@@ -290,22 +290,12 @@ impl<'a> Request<'a> {
                 put_text(out, auth.scheme);
                 put_buffer(out, auth.credentials);
             }
-            Request::SetWatches(ref watches) => encode_set_watches(watches, self.op(), out),
+            Request::SetWatches(ref watches) => watches.encode(false, out),
+            Request::SetWatches2(ref watches) => watches.encode(true, out),
             Request::Sasl(token) => put_buffer(out, token),
             Request::CreateSession(timeout_ms) => put_i32(out, timeout_ms),
             Request::Ping | Request::WhoAmI | Request::CloseSession => {}
         }
-    }
-}
-
-fn encode_set_watches(watches: &SetWatches<'_>, op: Op, out: &mut Vec<u8>) {
-    let SetWatches { relative_zxid: Zxid(zxid), data, exist, child, persistent, recursive } = watches;
-    put_i64(out, *zxid);
-    let older = [data, exist, child];
-    let newer = [persistent, recursive];
-    let lists = older.into_iter().chain(newer.into_iter().filter(|_| op == Op::SetWatches2));
-    for list in lists {
-        put_texts(out, list.iter().collect::<Vec<_>>().into_iter());
     }
 }
 

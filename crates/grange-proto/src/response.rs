@@ -63,6 +63,8 @@ pub enum Response<'a> {
     Number(i32),
     /// whoAmI: pairs of scheme and user.
     WhoAmI(Vec<(&'a str, &'a str)>),
+    /// sasl: the server's next token.
+    Token(Option<&'a [u8]>),
     /// multi and multiRead.
     Multi(Vec<MultiResult<'a>>),
 }
@@ -79,10 +81,7 @@ pub enum TextBody<'a> {
 impl<'a> TextBody<'a> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            TextBody::Framed(list) => {
-                put_length(out, list.len());
-                list.iter().for_each(|text| put_text(out, text));
-            }
+            TextBody::Framed(list) => list.encode(out),
             TextBody::Collected(items) => crate::wire::put_texts(out, items.iter().copied()),
         }
     }
@@ -140,6 +139,7 @@ impl Response<'_> {
                     put_text(out, user);
                 }
             }
+            Response::Token(token) => put_buffer(out, *token),
             Response::Multi(results) => multi::encode_results(results, out),
         }
     }
@@ -148,7 +148,7 @@ impl Response<'_> {
 impl<'a> Response<'a> {
     /// Takes the body of the reply to `op`.
     ///
-    /// Errors: [`DecodeError`]; also for an operation that has no reply of this form (auth and SASL have their own).
+    /// Errors: [`DecodeError`]; also for an operation that has no reply of this form (auth has none).
     pub fn decode(op: Op, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match op {
             Op::Create | Op::Sync => Response::Path(reader.text()?),
@@ -166,6 +166,7 @@ impl<'a> Response<'a> {
                 let users = (0..count).map(|_| Ok((reader.text()?, reader.text()?)));
                 Response::WhoAmI(users.collect::<Result<_, DecodeError>>()?)
             }
+            Op::Sasl => Response::Token(reader.buffer()?),
             Op::Multi | Op::MultiRead => Response::Multi(multi::decode_results(reader)?),
             Op::Delete
             | Op::Ping
@@ -174,7 +175,7 @@ impl<'a> Response<'a> {
             | Op::SetWatches
             | Op::SetWatches2
             | Op::CloseSession => Response::Empty,
-            Op::Notification | Op::Check | Op::DeleteContainer | Op::Auth | Op::Sasl | Op::CreateSession => {
+            Op::Notification | Op::Check | Op::DeleteContainer | Op::Auth | Op::CreateSession => {
                 return Err(DecodeError::Unknown(op.code(), "reply"));
             }
         })

@@ -2,7 +2,7 @@
 
 use crate::ids::{Xid, Zxid};
 use crate::response::ReplyHeader;
-use crate::wire::{DecodeError, Reader, TextList, put_i32, put_text};
+use crate::wire::{DecodeError, Reader, TextList, put_i32, put_i64, put_text};
 
 /// What happened to a znode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,5 +138,15 @@ impl<'a> SetWatches<'a> {
             (TextList::EMPTY, TextList::EMPTY)
         };
         Ok(SetWatches { relative_zxid, data, exist, child, persistent, recursive })
+    }
+
+    pub(crate) fn encode(&self, has_persistent: bool, out: &mut Vec<u8>) {
+        put_i64(out, self.relative_zxid.0);
+        for list in [&self.data, &self.exist, &self.child] {
+            list.encode(out);
+        }
+        for list in [&self.persistent, &self.recursive].into_iter().filter(|_| has_persistent) {
+            list.encode(out);
+        }
     }
 }

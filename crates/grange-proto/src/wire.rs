@@ -121,21 +121,24 @@ impl<'a> Reader<'a> {
 pub struct TextList<'a> {
     count: usize,
     bytes: &'a [u8],
+    /// The vector was null on the wire, which matters to nobody but an encoder that gives back what came.
+    is_null: bool,
 }
 
 impl<'a> TextList<'a> {
     /// The list without items.
-    pub const EMPTY: TextList<'static> = TextList { count: 0, bytes: &[] };
+    pub const EMPTY: TextList<'static> = TextList { count: 0, bytes: &[], is_null: false };
 
     /// Takes a vector of `ustring`; each must be there and be UTF-8.
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let is_null = reader.rest().starts_with(&(-1_i32).to_be_bytes());
         let count = reader.count(4)?;
         let start = reader.rest();
         for _ in 0..count {
             reader.text()?;
         }
         let taken = start.len() - reader.rest().len();
-        Ok(TextList { count, bytes: &start[..taken] })
+        Ok(TextList { count, bytes: &start[..taken], is_null })
     }
 
     /// Returns the number of items.
@@ -146,6 +149,15 @@ impl<'a> TextList<'a> {
     /// Returns true if there is no item.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Appends the list as it came.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        if self.is_null {
+            return put_i32(out, -1);
+        }
+        put_length(out, self.count);
+        out.extend_from_slice(self.bytes);
     }
 
     /// Walks the items in wire order.
