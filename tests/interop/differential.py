@@ -21,14 +21,15 @@ import wire
 from apache import Apache
 from compare import AclModel, Matcher, Rules
 from grange_server import Grange
-from operations import PERSONAS, Generator, Op, Persona, Step
+from operations import OPEN, PERSONAS, SUPER_SLOT, Generator, Op, Persona, Step
 from server_process import Options, ServerFailed, end_cleanly_on_sigterm, parse_address
 from wire import Connection, Silence, Zxid, connect_request, decode_connect_response, decode_reply, frame, header
 
 SESSION_TIMEOUT_MS = 600_000  # nothing expires during a run; maxSessionTimeout is raised to it
 REPLY_SECONDS_MAX = 20.0
 QUIET_SECONDS = 0.3  # silence after a request that may have no answer
-CLOSING_ERRORS = (-6, -115)  # Unimplemented, AuthFailed: the server closes behind them
+CLOSING_ERRORS = (("unknown", -6), ("auth", -115))  # the server closes behind these
+EXPIRY_TIMEOUT_MS = 4000
 STOLEN_SECONDS_MAX = 1.0  # until a connection ends whose session was taken over
 CONTEXT_STEPS = 12
 CLOSED = {"closed": True}
@@ -116,7 +117,7 @@ class Client:
         frames = []
         with contextlib.suppress(Silence):
             frames += self.receive(1, QUIET_SECONDS)
-        if frames and frames[-1].get("err") in CLOSING_ERRORS:
+        if frames and (frames[-1].get("op"), frames[-1].get("err")) in CLOSING_ERRORS:
             # No ping here: Apache may still answer one between its reply and its close.
             return frames + self.receive(1)
         if CLOSED not in frames:
@@ -211,6 +212,28 @@ class Side:
         finally:
             other.close()
 
+    def _expiry(self, client: Client, _step: Step) -> list[dict]:
+        """A session vanishes without a close; the slot watches its ephemeral node and hears of its end."""
+        parent, node = "/expiring", "/expiring/node"
+        other = Connection(self.address)
+        other.send(frame(connect_request(timeout_ms=EXPIRY_TIMEOUT_MS)))
+        other.receive(REPLY_SECONDS_MAX)
+        for path, flags in ((parent, 0), (node, 1)):
+            other.send(frame(header(1, wire.OPCODES["create"]) + wire.create_body(path, b"", OPEN, flags)))
+            other.receive(REPLY_SECONDS_MAX)
+        watches = [
+            Op("getData", wire.ustring(node) + wire.boolean(1), "getData"),
+            Op("getChildren", wire.ustring(parent) + wire.boolean(1), "getChildren"),
+        ]
+        assert client.connection is not None
+        client.connection.send(b"".join(client.encode(op, self) for op in watches))
+        frames = client.receive(len(watches))
+        other.close()
+        for _ in range(2):
+            payload = client.connection.receive(REPLY_SECONDS_MAX)
+            frames.append(CLOSED if payload is None else decode_reply(payload, {}.get))
+        return frames
+
     @staticmethod
     def _rest(connection: Connection) -> list[dict]:
         frames = []
@@ -255,13 +278,17 @@ class Round:
         self._log: list[str] = []
         self.operations = 0
 
-    def run(self, operations: int, seconds_max: float) -> None:
-        """Raises Difference."""
+    def run(self, operations: int, seconds_max: float, with_expiry: bool) -> None:
+        """Raises Difference. The expiry of a session takes real seconds, so one round of a run has it."""
         deadline = time.monotonic() + seconds_max
         for step in self._generator.steps():
             if self.operations >= operations or time.monotonic() > deadline:
                 break
             self._perform(step)
+        if with_expiry:
+            for slot in range(len(PERSONAS)):
+                self._perform(Step("open", slot, note="new session"))
+            self._perform(Step("expiry", SUPER_SLOT, note="a session with an ephemeral node expires"))
         for slot in range(len(PERSONAS)):
             self._perform(Step("window", slot, [Op("ping", b"", "last ping", xid=wire.XID_PING)]))
 
@@ -363,11 +390,11 @@ def opened(server: str, keep: bool):
         yield parse_address(server)
 
 
-def run_round(args, seed: int) -> tuple[int, str | None, dict[str, int]]:
+def run_round(args, seed: int, with_expiry: bool) -> tuple[int, str | None, dict[str, int]]:
     with opened(args.a, args.keep) as a, opened(args.b, args.keep) as b:
         the_round = Round(seed, a, b, args.pace_b, args.b == "apache")
         try:
-            the_round.run(args.ops // args.rounds, args.seconds_max)
+            the_round.run(args.ops // args.rounds, args.seconds_max, with_expiry)
             return the_round.operations, None, the_round.rules.used
         except Difference as difference:
             return the_round.operations, str(difference), the_round.rules.used
@@ -393,7 +420,7 @@ def main() -> int:
     began, operations, differences, used = time.monotonic(), 0, 0, dict[str, int]()
     try:
         for seed in range(first, first + args.rounds):
-            done, difference, rules = run_round(args, seed)
+            done, difference, rules = run_round(args, seed, with_expiry=seed == first)
             operations += done
             for rule, count in rules.items():
                 used[rule] = used.get(rule, 0) + count

@@ -32,6 +32,7 @@ KAZOO_VERSION = "2.11.0"
 # kazoo's tests authenticate as super with this password.
 SUPER_PASSWORD = "test"
 RESTART_SECONDS_MAX = 60.0
+RETRIED_TESTS_MAX = 5
 
 
 class CommandServer:
@@ -147,7 +148,7 @@ def run_suite(args, server, python: pathlib.Path, source: pathlib.Path, out: pat
             "--timeout", str(args.test_seconds_max), "--timeout-method=signal", "-q", "--tb=short",
             "-W", "ignore", *(args.pytest_arguments or ["kazoo/tests"]),
         ]  # fmt: skip
-        with open(out / "pytest.log", "wb") as log:
+        with open(out / "pytest.log", "ab") as log:
             suite = subprocess.Popen(
                 command, cwd=source, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
@@ -173,6 +174,25 @@ def reason(outcome: dict) -> str:
     return ([line for line in lines if line.startswith("E ")] or lines)[-1][:160]
 
 
+def did_not_pass(outcomes: dict[str, dict], everything_ran: bool) -> list[str]:
+    """The expected tests without a pass, among those that were selected."""
+    expected = [name for name in expected_names() if everything_ran or name in outcomes]
+    return [name for name in expected if outcomes.get(name, {}).get("outcome") != "passed"]
+
+
+def run_with_retries(args, server, python: pathlib.Path, source: pathlib.Path, out: pathlib.Path) -> dict[str, dict]:
+    """A few of kazoo's tests race with its own threads, on Apache too; such a test gets another chance, named."""
+    outcomes = run_suite(args, server, python, source, out)
+    for attempt in range(args.retries):
+        again = [name for name in did_not_pass(outcomes, not args.pytest_arguments) if name in outcomes]
+        if not again or len(again) > RETRIED_TESTS_MAX:
+            break
+        print(f"retry {attempt + 1}: {' '.join(again)}", flush=True)
+        second = argparse.Namespace(**{**vars(args), "pytest_arguments": again})
+        outcomes.update(run_suite(second, server, python, source, out))
+    return outcomes
+
+
 def report(outcomes: dict[str, dict], everything_ran: bool) -> int:
     """Prints what failed and returns the number of expected tests that did not pass."""
     counts = {k: sum(o["outcome"] == k for o in outcomes.values()) for k in ("passed", "failed", "skipped")}
@@ -181,11 +201,10 @@ def report(outcomes: dict[str, dict], everything_ran: bool) -> int:
     for name, outcome in sorted(outcomes.items()):
         if outcome["outcome"] == "failed":
             print(f"FAILED {name}  {reason(outcome)}")
-    expected = [name for name in expected_names() if everything_ran or name in outcomes]
-    missing = [name for name in expected if outcomes.get(name, {}).get("outcome") != "passed"]
+    missing = did_not_pass(outcomes, everything_ran)
     for name in missing:
         print(f"EXPECTED TO PASS {name}  ({outcomes.get(name, {'outcome': 'not run'})['outcome']})")
-    print(f"expected tests that passed: {len(expected) - len(missing)} of {len(expected)}")
+    print(f"expected tests that did not pass: {len(missing)} of {len(expected_names())}")
     return len(missing)
 
 
@@ -210,6 +229,7 @@ def main() -> int:
     default_cache = HERE.parents[1] / "target" / "interop"
     parser.add_argument("--cache", type=pathlib.Path, default=default_cache, help=f"default {default_cache}")
     parser.add_argument("--out", type=pathlib.Path, help="pytest.log and results.jsonl (default CACHE/kazoo-results)")
+    parser.add_argument("--retries", type=int, default=2, help="second chances for up to 5 tests (default 2)")
     parser.add_argument("--test-seconds-max", type=int, default=90, help="per test (default 90)")
     parser.add_argument("--seconds-max", type=int, default=1200, help="for all (default 1200)")
     parser.add_argument("pytest_arguments", nargs="*", help="tests and pytest options, after -- (default: all tests)")
@@ -217,10 +237,11 @@ def main() -> int:
     end_cleanly_on_sigterm()
     out = args.out or args.cache / "kazoo-results"
     out.mkdir(parents=True, exist_ok=True)
+    (out / "pytest.log").unlink(missing_ok=True)
     try:
         python, source = prepare(args.cache)
         with open_server(args) as server:
-            outcomes = run_suite(args, server, python, source, out)
+            outcomes = run_with_retries(args, server, python, source, out)
     except (ServerFailed, subprocess.CalledProcessError, OSError, argparse.ArgumentTypeError) as error:
         print(error, file=sys.stderr)
         return 3
