@@ -1,5 +1,7 @@
 //! The program as its users start it: real processes, real servers, real pipes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
+
 mod command_line;
 mod layering;
 mod program;

@@ -406,12 +406,12 @@ fn access_needs_the_right_identity(shell: &Shell) {
 }
 
 fn a_chroot_is_the_root(shell: &Shell) {
-    assert_eq!(shell.run("create /root").status, Some(0));
-    let servers = format!("{}/root", shell.server.servers());
+    assert_eq!(shell.run("create /below").status, Some(0));
+    let servers = format!("{}/below", shell.server.servers());
     let below = |arguments: &str| run(shell.command(arguments).args(["--servers", &servers]), b"").to_string();
     assert_eq!(below("create /child"), "/child\n");
     assert_eq!(below("create -s /child/n"), "/child/n0000000000\n");
     assert_eq!(below("ls -R /"), "/\n/child\n/child/n0000000000\n");
-    assert_eq!(shell.run("ls -R /root").to_string(), "/root\n/root/child\n/root/child/n0000000000\n");
-    assert_eq!(shell.run("deleteall /root").status, Some(0));
+    assert_eq!(shell.run("ls -R /below").to_string(), "/below\n/below/child\n/below/child/n0000000000\n");
+    assert_eq!(shell.run("deleteall /below").status, Some(0));
 }
