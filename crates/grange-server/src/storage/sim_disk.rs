@@ -37,7 +37,7 @@ impl Random {
 pub(crate) struct Faults {
     /// Calls of `write_at` until one fails with EIO, after taking part of its bytes.
     pub(crate) write_fails_in: Option<u64>,
-    /// Calls of `sync_data` until one fails with EIO; what it should have made durable stays at risk.
+    /// Calls of `sync_data` until one fails with EIO; what it should have made durable is readable until a crash.
     pub(crate) sync_fails_in: Option<u64>,
     /// Bytes that all files together may have; above, allocating and growing give ENOSPC.
     pub(crate) capacity_bytes: Option<u64>,
@@ -261,10 +261,13 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        if strikes(&mut state.faults.sync_fails_in) {
+        let failed = strikes(&mut state.faults.sync_fails_in);
+        let content = &mut state.files[self.id];
+        if failed {
+            // As Linux does: the pages stay readable, count as clean, and no later sync will write them.
+            content.pending.clear();
             return Err(eio());
         }
-        let content = &mut state.files[self.id];
         let Content { bytes, durable, pending } = content;
         durable.resize(bytes.len(), 0);
         for sector in std::mem::take(pending).into_keys() {

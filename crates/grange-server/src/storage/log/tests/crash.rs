@@ -101,7 +101,7 @@ impl World {
             0..60 => {
                 let batch = self.batch();
                 if self.log.append(&batch).is_err() {
-                    return self.lose_power();
+                    return self.restart();
                 }
                 let mut state = self.states.last().unwrap().clone();
                 state.apply(&batch);
@@ -109,7 +109,7 @@ impl World {
             }
             60..85 => match self.log.sync() {
                 Ok(()) => self.synced(),
-                Err(_) => self.lose_power(),
+                Err(_) => self.restart(),
             },
             85..90 => self.purge(),
             90..94 => self.lose_power(),
@@ -148,6 +148,11 @@ impl World {
             }
             Err(_) => self.lose_power(),
         }
+    }
+
+    /// What follows an error: the process starts again, and the page cache may or may not survive.
+    fn restart(&mut self) {
+        if self.random.below(2) == 0 { self.lose_power() } else { self.reopen() }
     }
 
     fn lose_power(&mut self) {
