@@ -43,6 +43,8 @@ pub(crate) struct Faults {
     pub(crate) capacity_bytes: Option<u64>,
     /// Writes to space that is allocated already fail with ENOSPC too, as on copy-on-write file systems.
     pub(crate) full: bool,
+    /// Changing calls until the process is dead: that call and all after it fail without an effect.
+    pub(crate) dies_in: Option<u64>,
     /// Writes are taken in pieces.
     pub(crate) short_writes: bool,
 }
@@ -135,6 +137,11 @@ impl SimDisk {
 }
 
 impl State {
+    /// To be called first by everything that changes the disk.
+    fn alive(&mut self) -> io::Result<()> {
+        if strikes(&mut self.faults.dies_in) { Err(eio()) } else { Ok(()) }
+    }
+
     fn name_changed(&mut self) {
         self.names_history.push(self.names.clone());
     }
@@ -165,6 +172,7 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.lock();
+        state.alive()?;
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -182,6 +190,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
+        state.alive()?;
         let id = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), id);
         state.name_changed();
@@ -190,6 +199,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
+        state.alive()?;
         state.names.remove(path).ok_or(ErrorKind::NotFound)?;
         state.name_changed();
         Ok(())
@@ -197,6 +207,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
+        state.alive()?;
         state.names_history = vec![state.names.clone()];
         Ok(())
     }
@@ -213,6 +224,7 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.alive()?;
         let grown = bytes.saturating_sub(state.files[self.id].bytes.len() as u64);
         if state.faults.capacity_bytes.is_some_and(|capacity| SimDisk::used_bytes(&state) + grown > capacity) {
             return Err(ErrorKind::StorageFull.into());
@@ -233,6 +245,7 @@ impl DiskFile for SimFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.lock();
         let state = &mut *state;
+        state.alive()?;
         let start = usize::try_from(offset).unwrap();
         let failed = strikes(&mut state.faults.write_fails_in);
         let mut taken = buf.len();
@@ -261,6 +274,7 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
+        state.alive()?;
         let failed = strikes(&mut state.faults.sync_fails_in);
         let content = &mut state.files[self.id];
         if failed {

@@ -33,6 +33,9 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Reads the directory and removes what an interrupted making of a segment left.
+    ///
+    /// The names are made durable: the last process may have died between giving a name and syncing the directory,
+    /// and what is acknowledged from now on must not go with a name that a power loss takes back.
     pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Listing, LogError> {
         let io_error = |action, path: &Path| {
             let path = path.to_owned();
@@ -49,6 +52,7 @@ impl Listing {
                 None => {}
             }
         }
+        disk.sync_dir(dir).map_err(io_error("sync", dir))?;
         numbers.sort_unstable();
         if let Some(pair) = numbers.windows(2).find(|pair| pair[1] != pair[0] + 1) {
             return Err(LogError::Missing { path: segment::live_path(dir, pair[0] + 1) });

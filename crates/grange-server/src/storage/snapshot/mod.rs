@@ -140,6 +140,9 @@ impl SnapshotStore {
                 store.disk.remove(&path).map_err(io_error("remove", &path))?;
             }
         }
+        // The last process may have died between naming a snapshot and syncing the directory. The log must not be
+        // purged on the strength of a name that a power loss can take back.
+        store.disk.sync_dir(dir).map_err(io_error("sync", dir))?;
         Ok(store)
     }
 

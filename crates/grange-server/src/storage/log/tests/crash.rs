@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::super::sim_disk::Random;
 use super::*;
 
-const SEED_COUNT: u64 = 3000;
+const SEED_COUNT: u64 = 2000;
 const STEP_COUNT: u64 = 60;
 
 /// What the log should hold.
@@ -116,9 +116,10 @@ impl World {
             94..96 => self.reopen(),
             96..98 => {
                 let countdown = Some(self.random.below(6));
-                let faults = match self.random.below(2) {
+                let faults = match self.random.below(4) {
                     0 => Faults { write_fails_in: countdown, ..Faults::default() },
-                    _ => Faults { sync_fails_in: countdown, short_writes: true, ..Faults::default() },
+                    1 => Faults { sync_fails_in: countdown, short_writes: true, ..Faults::default() },
+                    _ => Faults { dies_in: Some(self.random.below(60)), ..Faults::default() },
                 };
                 self.disk.set_faults(faults);
             }
@@ -166,8 +167,10 @@ impl World {
         let opened = open_from(&self.disk, replay_from);
         self.log = opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed)).0;
         let found = self.states.iter().position(|state| state.matches(&self.log));
-        let found =
-            found.unwrap_or_else(|| panic!("seed {}: {:?} {:?}", self.seed, self.log.view, self.states.first()));
+        let found = found.unwrap_or_else(|| {
+            let ends: Vec<_> = self.states.iter().map(|state| (state.last, state.hard_state)).collect();
+            panic!("seed {}: found {:?}, expected one of {ends:?}", self.seed, self.log.view)
+        });
         self.states = vec![self.states.swap_remove(found)];
     }
 }
@@ -242,6 +245,68 @@ fn a_flipped_bit_in_the_unproven_tail_is_cut() {
         write(&mut log, &batch([entry(last + 1, 2, 40)]));
         drop(log);
         assert_eq!(open(&disk).unwrap().1.last, Mark { index: last + 1, term: 2 });
+    }
+}
+
+#[test]
+fn a_batch_that_was_cut_does_not_come_back_behind_a_new_one() {
+    let disk = SimDisk::new(5);
+    let (mut log, _) = open(&disk).unwrap();
+    write(&mut log, &batch([entry(1, 1, 100)]));
+    let offset = log.tail().written;
+    log.append(&batch([entry(2, 1, 100)])).unwrap();
+    log.append(&batch([entry(3, 1, 100)])).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    // As if the crash had come before the sync, and only the second batch had reached the disk.
+    disk.flip_bit(&segment::live_path(Path::new(DIR), 1), offset + 40, 0);
+    let (mut log, recovered) = open(&disk).unwrap();
+    let cut = recovered.cut.unwrap();
+    assert_eq!((recovered.last.index, cut.offset, cut.batch_count), (1, offset, 2));
+    write(&mut log, &batch([entry(2, 2, 100)]));
+    drop(log);
+    let (log, recovered) = open(&disk).unwrap();
+    assert_eq!((recovered.last, recovered.cut), (Mark { index: 2, term: 2 }, None));
+    assert_eq!(all(&log), [entry(1, 1, 100), entry(2, 2, 100)]);
+}
+
+#[test]
+fn purging_before_the_new_segment_is_synced_keeps_what_it_will_carry() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed);
+        let (mut log, _) = open(&disk).unwrap();
+        let mut with_state = batch([entry(1, 1, 100)]);
+        let hard_state = HardState { term: 1, vote: 4, commit: 1 };
+        with_state.set_hard_state(hard_state);
+        write(&mut log, &with_state);
+        let last = fill(&mut log, 3, 1000) - 1;
+        let segments = log.segments.len();
+        let mut index = last + 1;
+        while log.segments.len() == segments {
+            index += 1;
+            log.append(&batch([entry(index, 1, 1000)])).unwrap();
+        }
+        log.purge_before(index);
+        drop(log);
+        disk.crash();
+        let (_, recovered) = open(&disk).unwrap();
+        assert_eq!(recovered.hard_state, hard_state, "seed {seed}");
+        assert_eq!(recovered.last.index, index - 1, "going on to the next segment has synced this one");
+    }
+}
+
+#[test]
+fn a_crash_during_recycling_leaves_no_old_name_on_a_new_segment() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let (mut log, _) = open(&disk).unwrap();
+        let last = fill(&mut log, 4, 1000);
+        disk.set_faults(Faults { dies_in: Some(seed % 12), ..Faults::default() });
+        log.purge_before(last);
+        drop(log);
+        disk.crash();
+        let recovered = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}")).1;
+        assert_eq!(recovered.last.index, last);
     }
 }
 
