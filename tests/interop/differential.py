@@ -379,10 +379,10 @@ class Round:
 
 
 @contextlib.contextmanager
-def opened(server: str, keep: bool):
+def opened(server: str, options: Options, keep: bool):
     """An address for `apache`, `grange` or HOST:PORT."""
     if server in ("apache", "grange"):
-        with (Apache if server == "apache" else Grange)(OPTIONS, keep=keep) as process:
+        with (Apache if server == "apache" else Grange)(options, keep=keep) as process:
             yield process.address
             if not process.running():
                 print(f"{process.name} ended by itself:\n{process.log_tail()}", file=sys.stderr)
@@ -391,7 +391,7 @@ def opened(server: str, keep: bool):
 
 
 def run_round(args, seed: int, with_expiry: bool) -> tuple[int, str | None, dict[str, int]]:
-    with opened(args.a, args.keep) as a, opened(args.b, args.keep) as b:
+    with opened(args.a, OPTIONS, args.keep) as a, opened(args.b, OPTIONS, args.keep) as b:
         the_round = Round(seed, a, b, args.pace_b, args.b == "apache")
         try:
             the_round.run(args.ops // args.rounds, args.seconds_max, with_expiry)
