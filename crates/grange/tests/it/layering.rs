@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grange-server", &["grange-proto", "grange-tree", "grange-replica"]),
     ("grange-client", &["grange-proto"]),
     ("grange-transfer", &["grange-client", "grange-proto"]),
-    ("grange", &["grange-proto", "grange-server", "grange-client", "grange-transfer"]),
+    ("grange-bench", &["grange-proto"]),
+    ("grange", &["grange-proto", "grange-server", "grange-client", "grange-transfer", "grange-bench"]),
 ];
 
 /// Crates that decide and never act: given the same input, they return the same output.
