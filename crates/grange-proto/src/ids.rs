@@ -35,6 +35,11 @@ pub struct SessionId(pub i64);
 impl SessionId {
     /// What a client sends that has no session yet, and gets when it is refused.
     pub const NONE: SessionId = SessionId(0);
+
+    /// Returns true if a session may have this number.
+    pub fn is_possible(self) -> bool {
+        self != SessionId::NONE && self.0 != i64::MIN
+    }
 }
 
 impl fmt::Display for SessionId {

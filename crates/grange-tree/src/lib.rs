@@ -18,7 +18,6 @@
 //! afterwards is copied first.
 
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "snapshots are next")]
 
 mod hash_index;
 mod slab;
@@ -38,9 +37,12 @@ mod read;
 mod tree;
 mod write;
 
+mod snapshot;
+
 pub use acl::AclRef;
 pub use change::{Change, ChangeKind, Changes};
 pub use identity::{Identities, Policy};
 pub use session::Session;
+pub use snapshot::{DecodedChunk, SnapshotError, TreeBuilder, TreeSnapshot};
 pub use tree::{Applied, Tree, WriteContext};
 pub use write::EPHEMERALS_PER_STEP_MAX;

@@ -13,7 +13,8 @@ use grange_proto::request::SetData;
 use crate::store::{Place, Store};
 use crate::tree::{Tree, WriteContext};
 
-const QUOTA_PATH: &str = "/zookeeper/quota";
+/// The znode below which quotas live.
+pub(crate) const QUOTA_PATH: &str = "/zookeeper/quota";
 const LIMITS_NAME: &str = "zookeeper_limits";
 const STATS_NAME: &str = "zookeeper_stats";
 

@@ -125,21 +125,32 @@ impl<T: Clone> Slab<T> {
         Slab { groups: Vec::new(), extent: Extent { slot_count: 0, full_count: 0, free: None }, journal: None }
     }
 
-    /// Puts the slots of a snapshot back in place. The caller has checked that the free ones form one list.
-    pub(crate) fn from_slots(slots: impl Iterator<Item = Slot<T>>, extent: Extent<T>) -> Slab<T> {
-        let mut slab = Slab::new();
-        for (index, slot) in slots.enumerate() {
-            let key = Key::from_index(index).expect("a snapshot was written from a slab, which has fewer slots");
-            slab.reach(key);
-            *slab.slot_mut(key) = slot;
+    /// Adds slots of a snapshot behind those there are; [`Slab::set_extent`] must follow the last of them.
+    pub(crate) fn append(&mut self, slots: Vec<Slot<T>>) {
+        for slot in slots {
+            let key = Key::from_index(self.extent.slot_count).expect("blocks have numbers of 32 bits, 256 slots each");
+            self.reach(key);
+            self.extent.full_count += usize::from(matches!(slot, Slot::Full(_)));
+            self.extent.slot_count += 1;
+            *self.slot_mut(key) = slot;
         }
-        slab.extent = extent;
-        slab
     }
 
-    /// Returns the extent.
-    pub(crate) fn extent(&self) -> Extent<T> {
-        self.extent
+    /// Takes over the extent that belongs to appended slots; false if the counts are not theirs or if the free slots
+    /// are not one list.
+    pub(crate) fn set_extent(&mut self, extent: Extent<T>) -> bool {
+        if (self.extent.slot_count, self.extent.full_count) != (extent.slot_count, extent.full_count) {
+            return false;
+        }
+        let mut next = extent.free;
+        for _ in extent.full_count..extent.slot_count {
+            match next.and_then(|key| self.slot(key)) {
+                Some(Slot::Free(following)) => next = *following,
+                _ => return false,
+            }
+        }
+        self.extent = extent;
+        next.is_none()
     }
 
     /// Returns the number of values.
@@ -345,7 +356,7 @@ mod tests {
         let keys: Vec<_> = (0..4).map(|n| slab.insert(n)).collect();
         slab.remove(keys[1]);
         slab.remove(keys[2]);
-        let extent = slab.extent();
+        let extent = slab.freeze().extent();
         slab.begin();
         for n in 10..20 {
             slab.insert(n);
@@ -353,7 +364,7 @@ mod tests {
         slab.remove(keys[0]);
         *slab.change(keys[3]) = 9;
         slab.rollback();
-        assert_eq!(slab.extent(), extent);
+        assert_eq!(slab.freeze().extent(), extent);
         assert_eq!(slab.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [0, 3]);
         assert_eq!((slab.insert(5), slab.insert(6)), (keys[2], keys[1]));
     }

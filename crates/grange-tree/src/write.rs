@@ -177,7 +177,7 @@ impl Tree {
     ///
     /// Errors: `BadArguments` if its number is taken or means something else; the leader gives out new ones.
     pub(crate) fn open_session<'r>(&mut self, id: SessionId, timeout_ms: i32) -> Result<Applied<'r>, ErrorCode> {
-        if id == SessionId::NONE || id == SessionId(i64::MIN) || self.store.sessions.get(id).is_some() {
+        if !id.is_possible() || self.store.sessions.get(id).is_some() {
             return Err(ErrorCode::BadArguments);
         }
         self.store.open_session(id, timeout_ms);
