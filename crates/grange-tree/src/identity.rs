@@ -63,6 +63,8 @@ pub struct Policy {
     pub enforce_quota: bool,
     /// Whether ACLs are ignored (`skipACL`).
     pub skip_acl: bool,
+    /// Whether znodes with a time to live may be created (`extendedTypesEnabled`).
+    pub extended_types: bool,
 }
 
 /// Who asks, and how strictly to look.

@@ -36,6 +36,9 @@ impl Tree {
         changes: &mut Changes,
     ) -> Result<(Cow<'r, str>, Stat), ErrorCode> {
         let mode = CreateMode::from_flags(request.flags).ok_or(ErrorCode::BadArguments)?;
+        if mode.is_ttl() && !cx.policy.extended_types {
+            return Err(ErrorCode::Unimplemented);
+        }
         let lifetime = lifetime(mode, request.ttl_ms, cx.session)?;
         let parent_path = parent_path(request.path)?;
         let acl = acl::resolve(&request.acl, cx.identities)?;

@@ -188,3 +188,10 @@ fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
     put_link(out, extra.ephemeral_next);
     put_link(out, extra.ephemeral_prev);
 }
+
+/// Shows where it stands; the znodes are too many to print.
+impl std::fmt::Debug for TreeSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeSnapshot").field("zxid", &self.zxid).finish_non_exhaustive()
+    }
+}
