@@ -1,2 +1,38 @@
-//! One member of the ensemble as a pure machine.
+//! One member of the ensemble as a pure machine: sessions, watches, the request pipeline, consensus.
+//!
+//! The edge feeds [`Event`]s and performs [`Action`]s; between the two there is no socket, no file, no thread, no
+//! clock. A member that stands alone is an ensemble of one: the same code, the same log.
+//!
+//! > **Invariant:** a reply to a write leaves only after the entry that holds the write was reported durable
+//! > ([`Event::LogSynced`]) and applied.
+
 #![forbid(unsafe_code)]
+
+mod replica;
+
+mod apply;
+mod auth;
+mod config;
+mod connections;
+mod engine;
+mod entry;
+mod event;
+mod inspect;
+mod password;
+mod proposals;
+mod reads;
+mod reaper;
+mod report;
+mod sessions;
+mod snapshots;
+mod watches;
+
+pub use config::{Genesis, Reaping, RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig, SnapshotPolicy};
+pub use event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now, SnapshotImage};
+pub use replica::Replica;
+pub use report::{
+    ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchReport,
+};
+
+/// The longest pause between two [`Event::Tick`], in milliseconds: the granularity of timeouts.
+pub const TICK_MS: u64 = 20;

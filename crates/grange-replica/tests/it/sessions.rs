@@ -1,0 +1,107 @@
+use grange_proto::{SessionId, Zxid};
+use grange_replica::Event;
+
+use crate::harness::{Edge, Seen, create, exists, raw};
+
+const CLOSE: i32 = -11;
+
+#[test]
+fn a_timeout_is_brought_into_the_bounds() {
+    let mut edge = Edge::new();
+    edge.config.session_timeout_ms_max = 3000;
+    edge.config.session_timeout_ms_min = 3000;
+    let mut edge = Edge::with(edge.config);
+    assert_eq!(edge.connect().1.timeout_ms, 3000);
+}
+
+#[test]
+fn a_silent_session_expires_and_takes_its_ephemerals_along() {
+    let mut edge = Edge::new();
+    let (silent, session) = edge.connect();
+    let (other, _) = edge.connect();
+    edge.send(silent, create(1, "/e", 1));
+    for xid in 0..3 {
+        edge.pass(1000);
+        edge.send(other, exists(xid, "/e", false));
+    }
+    assert_eq!(edge.seen(other), [Seen::Reply(0, 0), Seen::Reply(1, 0), Seen::Reply(2, 0)]);
+    edge.pass(2000);
+    edge.send(other, exists(9, "/e", false));
+    assert_eq!(edge.seen(other), [Seen::Reply(9, -101)]);
+    assert_eq!(edge.closed, [silent]);
+    let refused = edge.attempt(session.session, session.password.to_vec(), Zxid::ZERO).1;
+    assert_eq!((refused.session, refused.timeout_ms), (SessionId::NONE, 0));
+}
+
+#[test]
+fn a_closed_session_is_gone_when_the_reply_comes() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let (other, _) = edge.connect();
+    edge.send(conn, [create(1, "/e", 1), raw(2, CLOSE, &[]), create(3, "/never", 0)].concat());
+    assert_eq!(edge.seen(conn), [Seen::Reply(1, 0), Seen::Reply(2, 0)]);
+    assert_eq!(edge.closed, [conn]);
+    edge.send(other, [exists(1, "/e", false), exists(2, "/never", false)].concat());
+    assert_eq!(edge.seen(other), [Seen::Reply(1, -101), Seen::Reply(2, -101)]);
+}
+
+#[test]
+fn many_ephemerals_go_in_several_entries_before_the_reply() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let count = 10_000;
+    for xid in 1..=count {
+        edge.send(conn, create(xid, &format!("/e{xid}"), 1));
+    }
+    edge.seen(conn);
+    let before = edge.replica.tree().last_zxid();
+    edge.send(conn, raw(0, CLOSE, &[]));
+    assert_eq!(edge.seen(conn), [Seen::Reply(0, 0)]);
+    assert_eq!(edge.replica.tree().ephemeral_count(), 0);
+    assert!(edge.replica.tree().last_zxid() > Zxid(before.0 + 1), "one entry for all would stall the others");
+}
+
+#[test]
+fn a_session_comes_back_on_a_new_connection_which_closes_the_old_one() {
+    let mut edge = Edge::new();
+    let (old, session) = edge.connect();
+    let (new, again) = edge.attempt(session.session, session.password.to_vec(), Zxid::ZERO);
+    assert_eq!((again.session, again.password), (session.session, session.password));
+    assert_eq!(edge.closed, [old]);
+    edge.step(vec![Event::Disconnected(old)]);
+    edge.send(new, create(1, "/e", 1));
+    assert_eq!(edge.seen(new), [Seen::Reply(1, 0)]);
+}
+
+#[test]
+fn a_wrong_password_does_not_disturb_the_owner() {
+    let mut edge = Edge::new();
+    let (owner, session) = edge.connect();
+    for password in [vec![0; 16], Vec::new(), vec![1; 100]] {
+        let (intruder, refused) = edge.attempt(session.session, password, Zxid::ZERO);
+        assert_eq!(refused.session, SessionId::NONE);
+        assert_eq!(edge.closed, [intruder]);
+        edge.closed.clear();
+    }
+    edge.send(owner, create(1, "/e", 1));
+    assert_eq!(edge.seen(owner), [Seen::Reply(1, 0)]);
+}
+
+#[test]
+fn a_client_from_the_future_is_sent_away_without_a_word() {
+    let mut edge = Edge::new();
+    let conn = edge.dial(SessionId::NONE, Vec::new(), Zxid(i64::MAX));
+    assert_eq!(edge.seen(conn), []);
+    assert_eq!(edge.closed, [conn]);
+}
+
+#[test]
+fn after_a_restart_every_session_has_its_whole_timeout() {
+    let mut edge = Edge::new();
+    let (_, session) = edge.connect();
+    edge.pass(3900);
+    let mut edge = edge.restart();
+    edge.pass(3900);
+    let (_, again) = edge.attempt(session.session, session.password.to_vec(), Zxid::ZERO);
+    assert_eq!(again.session, session.session);
+}
