@@ -33,6 +33,14 @@ impl Shell<'_> {
         run(&mut self.command(arguments), input)
     }
 
+    /// Runs a command on a terminal of its own, with `input` typed; returns what the terminal shows.
+    fn run_on_terminal(&self, arguments: &str, input: &[u8]) -> String {
+        let line = format!("{} shell {arguments}", env!("CARGO_BIN_EXE_grange"));
+        let mut command = Command::new("script");
+        command.env("GRANGE_SERVERS", self.server.servers()).args(["-qec", &line, "/dev/null"]);
+        String::from_utf8(run(&mut command, input).stdout).unwrap().replace("\r\n", "\n")
+    }
+
     /// Runs commands, one per line, and compares all that they print.
     fn check(&self, commands: &str, expected: &Expect) {
         let mut found = String::new();
@@ -68,6 +76,7 @@ fn scenario(server: &Server) {
     json_is_for_machines(&shell);
     access_needs_the_right_identity(&shell);
     a_chroot_is_the_root(&shell);
+    a_terminal_is_safe(&shell);
 }
 
 fn znodes_are_made_and_read(shell: &Shell) {
@@ -414,4 +423,16 @@ fn a_chroot_is_the_root(shell: &Shell) {
     assert_eq!(below("ls -R /"), "/\n/child\n/child/n0000000000\n");
     assert_eq!(shell.run("ls -R /below").to_string(), "/below\n/below/child\n/below/child/n0000000000\n");
     assert_eq!(shell.run("deleteall /below").status, Some(0));
+}
+
+fn a_terminal_is_safe(shell: &Shell) {
+    assert_eq!(shell.run_with("create /evil -", b"\x1b[2Jclear\n\xff\x07").status, Some(0));
+    assert_eq!(shell.run_on_terminal("get /evil", b""), "\\u{1b}[2Jclear\n\\xff\\u{7}\n");
+    let declined = shell.run_on_terminal("deleteall /evil", b"n\n");
+    assert!(declined.contains("Delete 1 znode at and below /evil? [y/N] "), "{declined:?}");
+    assert!(declined.contains("error: nothing was deleted"), "{declined:?}");
+    assert_eq!(shell.run("stat /evil").status, Some(0));
+    let accepted = shell.run_on_terminal("deleteall /evil", b"y\n");
+    assert!(accepted.contains("deleted 1 znode at and below /evil"), "{accepted:?}");
+    assert_eq!(shell.run("stat /evil").status, Some(1));
 }
