@@ -4,6 +4,7 @@
 //! a library and prints. What they share is here: the settings for logging ([`logging`]), the connection flags
 //! ([`connection`]), what is printed how ([`output`]), and errors with their exit codes ([`error`]).
 
+mod bench;
 mod completions;
 mod connection;
 mod context;
@@ -40,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Shell(shell::ShellArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
 async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
         Command::Shell(args) => shell::run(cx, args).await,
+        Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),
         Command::Man(args) => man::run(cx, &args, Cli::command()),
     }
