@@ -177,7 +177,7 @@ pub(super) enum Record {
 pub(super) fn decode(body: &mut Bytes) -> Option<Record> {
     match body.try_get_u8().ok()? {
         KIND_ENTRY => {
-            let index = body.try_get_u64_le().ok()?;
+            let index = get_index(body)?;
             let term = body.try_get_u64_le().ok()?;
             let tag = body.try_get_u8().ok()?;
             let len = usize::try_from(body.try_get_u32_le().ok()?).ok()?;
@@ -187,7 +187,7 @@ pub(super) fn decode(body: &mut Bytes) -> Option<Record> {
         KIND_RESET => Some(Record::Reset(get_mark(body)?)),
         KIND_CARRY => Some(Record::Carry(Carry {
             last: get_mark(body)?,
-            index_max: body.try_get_u64_le().ok()?,
+            index_max: get_index(body)?,
             hard_state: get_hard_state(body)?,
         })),
         _ => None,
@@ -209,5 +209,10 @@ fn get_hard_state(body: &mut Bytes) -> Option<HardState> {
 }
 
 fn get_mark(body: &mut Bytes) -> Option<Mark> {
-    Some(Mark { index: body.try_get_u64_le().ok()?, term: body.try_get_u64_le().ok()? })
+    Some(Mark { index: get_index(body)?, term: body.try_get_u64_le().ok()? })
+}
+
+/// Takes an index; the last number is none, so that the next index can be computed without a check.
+fn get_index(body: &mut Bytes) -> Option<u64> {
+    body.try_get_u64_le().ok().filter(|index| *index < u64::MAX)
 }

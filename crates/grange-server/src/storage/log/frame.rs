@@ -37,7 +37,9 @@ impl FrameHeader {
         if head.get_u32_le() != FRAME_MAGIC || crc32c::crc32c_append(seed, covered) != header_crc {
             return None;
         }
-        Some(FrameHeader { body_crc, body_bytes, seq: head.get_u64_le(), synced: head.get_u64_le() })
+        let (seq, synced) = (head.get_u64_le(), head.get_u64_le());
+        // Numbers start at 1 and never get near the end, so that neighbours can be computed without a check.
+        (1..u64::MAX).contains(&seq).then_some(FrameHeader { body_crc, body_bytes, seq, synced })
     }
 
     fn body_bytes(self) -> usize {

@@ -155,6 +155,15 @@ impl Log {
         Log::open_with(dir, options, Supply::start)
     }
 
+    /// Tells whether the log in `dir`, which nobody has open, holds every entry from `index` on.
+    ///
+    /// This is the question that `SnapshotStore::restore` asks before it falls back to an older snapshot.
+    pub fn holds_from(dir: &Path, options: &LogOptions, index: u64) -> Result<bool, LogError> {
+        let options = LogOptions { replay_from: index, ..options.clone() };
+        let (_, recovered) = Log::open(dir, options)?;
+        Ok((recovered.first_index..=recovered.last.index.saturating_add(1)).contains(&index))
+    }
+
     fn open_with(
         dir: &Path,
         options: LogOptions,

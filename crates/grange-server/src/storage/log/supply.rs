@@ -10,9 +10,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::super::disk::Disk;
 use super::segment::{self, Segment};
+
+/// How often a log that waits for a segment looks whether the thread is still there.
+const LIVENESS_CHECK: Duration = Duration::from_secs(1);
 
 /// What the supply needs to know about the log directory.
 #[derive(Debug, Clone)]
@@ -103,8 +107,11 @@ impl Supply {
                 state.wanted = Some(number);
                 self.shared.changed.notify_all();
             }
-            state = match self.worker {
-                Some(_) => self.shared.wait(state),
+            state = match &self.worker {
+                Some(worker) if worker.is_finished() => {
+                    return Err(io::Error::other("the thread that makes segments has died"));
+                }
+                Some(_) => self.shared.wait_for(state, LIVENESS_CHECK),
                 None => self.shared.work(state),
             };
         }
@@ -154,6 +161,10 @@ impl Shared {
 
     fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).expect("nothing panics while it holds this lock")
+    }
+
+    fn wait_for<'a>(&'a self, state: MutexGuard<'a, State>, timeout: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, timeout).expect("nothing panics while it holds this lock").0
     }
 
     fn run(&self) {

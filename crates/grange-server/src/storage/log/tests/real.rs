@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::super::super::disk::RealDisk;
+use super::super::super::sim_disk::Random;
 use super::*;
 
 fn options(segment_bytes: u64) -> LogOptions {
@@ -22,6 +23,9 @@ fn segments_are_made_recycled_and_found_again() {
     assert!(log.bytes_on_disk() < 40 * 40_000, "{} bytes after purging", log.bytes_on_disk());
     let first = log.first_index();
     drop(log);
+    for (index, held) in [(1, false), (first, true), (201, true), (202, false)] {
+        assert_eq!(Log::holds_from(temp.path(), &options(256 << 10), index).unwrap(), held, "from {index}");
+    }
     // Stopping the thread has left nothing half made or half removed that the next start could stumble over.
     let (log, recovered) = Log::open(temp.path(), options(256 << 10)).unwrap();
     assert_eq!((recovered.last.index, recovered.cut), (200, None));
@@ -44,6 +48,33 @@ fn stopping_does_not_wait_for_a_segment_to_be_made() {
     drop(log);
     let names = RealDisk.list(temp.path()).unwrap();
     assert_eq!(names, ["0000000000000001.wal"]);
+}
+
+#[test]
+fn any_bytes_are_read_without_a_panic() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(temp.path(), options(64 << 10)).unwrap();
+    for index in 1..=100 {
+        write(&mut log, &batch([entry(index, 1, 1000)]));
+    }
+    drop(log);
+    let path = segment::live_path(temp.path(), 1);
+    let intact = std::fs::read(&path).unwrap();
+    let mut random = Random(1);
+    for round in 0..300 {
+        let mut bytes = intact.clone();
+        let len = random.below(bytes.len() as u64);
+        if round % 3 == 0 {
+            bytes.truncate(usize::try_from(len).unwrap());
+        } else {
+            let start = usize::try_from(random.below(bytes.len() as u64 - len)).unwrap();
+            bytes[start..][..usize::try_from(len).unwrap()].fill_with(|| random.next().to_le_bytes()[0]);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        // The second segment goes on where the first one ended, so anything missing from the first is damage.
+        let result = Log::open(temp.path(), options(64 << 10)).map(|(_, recovered)| recovered.last.index);
+        assert!(matches!(result, Err(LogError::Damaged { .. }) | Ok(100)), "round {round}: {result:?}");
+    }
 }
 
 /// A small file system of its own, unmounted at the end of the test.
