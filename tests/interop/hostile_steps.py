@@ -15,7 +15,7 @@ from operations import OPEN, Op, Step, shown
 from wire import OPCODES, boolean, buffer, connect_request, frame, header, i32, i64, ustring
 
 if TYPE_CHECKING:
-    from differential import Side
+    from sides import Side
     from operations import Generator
 
 UNKNOWN_OPCODES = [10, 23, 71, 99, 108, 1000, -1, -2, -9, -12, 2**31 - 1, -(2**31), 0]

@@ -17,7 +17,7 @@ from server_process import SUPER_PASSWORD, digest_id
 from wire import OPCODES, buffer, i32, i64, ustring
 
 if TYPE_CHECKING:
-    from differential import Side
+    from sides import Side
 
 Body = "bytes | Callable[[Side], bytes]"
 
@@ -100,7 +100,7 @@ BAD_PATHS: list[str | bytes | None] = [
     b"/a\xff", b"/a\xc3", b"/a\xed\xa0\x80", "/" + "x" * 300, "/" + "y/" * 400 + "z", "/" + "x" * 40000,
     "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "/zookeeper/none", "/zookeeper/quota/a/zookeeper_limits",
 ]  # fmt: skip
-VERSIONS = [-1] * 6 + [0, 0, 0, 1, 1, 2, 3, 4, -2, 2**31 - 1, -(2**31)]
+VERSIONS = [-1] * 14 + [0, 0, 0, 1, 1, 2, 3, 4, -2, 2**31 - 1, -(2**31)]
 NAMES = ("a", "b", "c")
 HOUR_MS = 3_600_000
 # createTTL with flags that make no TTL node and a negative TTL stops Apache 3.8.0 for good (it cannot
@@ -312,7 +312,9 @@ class Generator:
 
     def watch_op(self) -> Op:
         rng = self._random
-        name, path = rng.choice(("addWatch", "addWatch", "checkWatches", "removeWatches")), self.path()
+        adds = 0.1 if self._watches == "standard" else 0.7
+        name = "addWatch" if rng.random() < adds else rng.choice(("checkWatches", "removeWatches"))
+        path = self.path()
         if name == "addWatch":
             number = {"standard": 2, "persistent": 0, "recursive": 1}[self._watches]
             number = rng.choices((number, -1), (9, 1))[0]
@@ -389,7 +391,7 @@ class Generator:
         ops = []
         for path, data in (
             ("/zookeeper/quota/b", b""),
-            ("/zookeeper/quota/b/zookeeper_limits", b"count=3,bytes=40"),
+            ("/zookeeper/quota/b/zookeeper_limits", b"count=3,bytes=40=;byteHardLimit=300;countHardLimit=6"),
             ("/zookeeper/quota/b/zookeeper_stats", b"count=0,bytes=0"),
         ):
             body = wire.create_body(path, data, OPEN, 0)
