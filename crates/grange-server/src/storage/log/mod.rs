@@ -368,6 +368,10 @@ impl Log {
     fn rotate(&mut self) -> Result<(), LogError> {
         let number = self.tail().segment.number + 1;
         let next = self.supply.take(number).map_err(|source| write_error("create a segment in", &self.dir, source))?;
+        if self.tail_end() == SEGMENT_HEADER_BYTES {
+            // Recovery takes a segment without frames for the end of the log, so none may be left behind empty.
+            self.encode(&Batch::new());
+        }
         // Everything in this segment must be durable before the next one has a frame: see the module documentation.
         if let Err(error) = self.sync() {
             self.supply.put_back(next);

@@ -222,6 +222,34 @@ fn a_failed_sync_is_final() {
 }
 
 #[test]
+fn a_batch_that_skips_small_segments_is_found_again() {
+    let disk = SimDisk::new(11);
+    let (mut log, _) = open(&disk).unwrap();
+    write(&mut log, &batch([entry(1, 1, 10)]));
+    fill(&mut log, 2, 1000);
+    drop(log);
+    // Segments grow by configuration; the one made ahead is still small when a large batch comes.
+    let open_large = || {
+        let options = LogOptions { segment_bytes: 8 * SEGMENT_BYTES, ..options(&disk) };
+        Log::open_with(Path::new(DIR), options, |config, ready, free| Ok(Supply::inline(config, ready, free))).unwrap()
+    };
+    Segment::make(&disk, Path::new(DIR), 3, SEGMENT_BYTES, None, &AtomicBool::new(false)).unwrap();
+    let (mut log, recovered) = open_large();
+    let large = entry(recovered.last.index + 1, 1, 300_000);
+    write(&mut log, &batch([large.clone()]));
+    assert!(log.tail().segment.number >= 4);
+    drop(log);
+    disk.crash();
+    let (mut log, recovered) = open_large();
+    assert_eq!((recovered.last.index, recovered.cut), (large.index, None));
+    assert_eq!(all(&log).last(), Some(&large));
+    log.purge_before(large.index);
+    drop(log);
+    disk.crash();
+    assert_eq!(all(&open_large().0), [large]);
+}
+
+#[test]
 fn a_batch_larger_than_a_segment_is_refused() {
     let disk = SimDisk::new(10);
     let (mut log, _) = open(&disk).unwrap();
