@@ -23,7 +23,7 @@ from apache import Apache
 from grange_server import Grange
 from minimise import minimised
 from operations import Step
-from rounds import Difference, Round
+from rounds import Difference, Round, Target
 from server_process import Options, ServerFailed, end_cleanly_on_sigterm, parse_address
 from sides import SESSION_TIMEOUT_MS
 
@@ -54,14 +54,14 @@ def lockstep_sides(seed: int, pace_b: str) -> str:
 
 @contextlib.contextmanager
 def opened(server: str, settings: Options, keep: bool):
-    """An address for `apache`, `grange` or HOST:PORT."""
+    """A `Target` for `apache`, `grange` or HOST:PORT."""
     if server in ("apache", "grange"):
         with (Apache if server == "apache" else Grange)(settings, keep=keep) as process:
-            yield process.address
+            yield Target(process.address, process)
             if not process.running():
                 print(f"{process.name} ended by itself:\n{process.log_tail()}", file=sys.stderr)
     else:
-        yield parse_address(server)
+        yield Target(parse_address(server))
 
 
 @dataclasses.dataclass

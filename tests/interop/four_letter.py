@@ -103,13 +103,13 @@ def shape(word: str, text: str) -> list[str]:
 def texts(server: str, whitelist: str | None, words: tuple[str, ...]) -> list[tuple[str, str]]:
     """What each word says: on a fresh server, then with sessions."""
     said = []
-    with opened(server, Options(whitelist=whitelist), keep=False) as address, contextlib.ExitStack() as stack:
+    with opened(server, Options(whitelist=whitelist), keep=False) as target, contextlib.ExitStack() as stack:
         for state in ("fresh", "in use"):
             if state == "in use":
-                stack.callback(Sessions(address).close)
+                stack.callback(Sessions(target.address).close)
             for word in words:
                 argument = struct.pack(">q", 0x1FF) if word == "stmk" else b""
-                said.append((f"{word} ({state})", say(address, word.encode() + argument)))
+                said.append((f"{word} ({state})", say(target.address, word.encode() + argument)))
     return said
 
 

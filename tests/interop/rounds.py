@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import time
 
 import wire
 from compare import AclModel, Matcher, Rules
 from operations import PERSONAS, SUPER_SLOT, Generator, Op, Persona, Step
+from server_process import ServerFailed, ServerProcess
 from sides import CLOSED, Side
 from wire import Silence
 
@@ -21,12 +23,21 @@ class Difference(Exception):
         self.kind = kind
 
 
+@dataclasses.dataclass
+class Target:
+    """A server to test; one that is ours can be restarted in the middle of a round."""
+
+    address: tuple[str, int]
+    process: ServerProcess | None = None
+
+
 class Round:
     """One seed on one pair of fresh servers."""
 
-    def __init__(self, seed: int, a: tuple[str, int], b: tuple[str, int], lockstep: str, b_is_apache: bool):
+    def __init__(self, seed: int, a: Target, b: Target, lockstep: str, b_is_apache: bool):
         self.seed = seed
-        self._sides = (Side("A", a), Side("B", b))
+        self._processes = [target.process for target in (a, b)]
+        self._sides = (Side("A", a.address), Side("B", b.address))
         self._lockstep = lockstep
         self._matcher = Matcher()
         self._acls = AclModel()
@@ -43,10 +54,13 @@ class Round:
 
         The expiry of a session takes real seconds, so one round of a run has it.
         """
-        deadline = time.monotonic() + seconds_max
+        deadline, restarted = time.monotonic() + seconds_max, None in self._processes
         for step in self._generator.steps():
             if self.operations >= operations or time.monotonic() > deadline:
                 break
+            if not restarted and self.operations >= operations // 2:
+                restarted = True
+                self.replay([Step("restart", SUPER_SLOT, argument=("stop", "kill")[self.seed % 2])])
             self.performed.append(step)
             self._perform(step)
         if with_expiry:
@@ -58,7 +72,22 @@ class Round:
         """Performs given steps. Raises Difference."""
         for step in steps:
             self.performed.append(step)
-            self._perform(step)
+            if step.kind == "restart":
+                self._restart(str(step.argument))
+            else:
+                self._perform(step)
+
+    def _restart(self, how: str) -> None:
+        """Everything acknowledged must be there afterwards, sessions and their nodes too."""
+        self._log.append(f"both servers: {how} and start again")
+        for process in filter(None, self._processes):
+            getattr(process, how)()
+            try:
+                process.start()
+            except ServerFailed as error:
+                raise Difference(f"DIFFERENCE seed={self.seed}: no restart after {how}: {error}", ("restart",)) from error
+        for slot in range(len(PERSONAS)):
+            self._perform(Step("reattach", slot, argument="drop", note="after the restart"))
 
     def _perform(self, step: Step) -> None:
         self._log.append(step.describe())
