@@ -1,3 +1,38 @@
 //! The edge of the server: sockets, files, timers.
+//!
+//! [`Server::start`] runs one member on threads of its own:
+//!
+//! ```text
+//!   io-0 .. io-N   frames in, replies out, four-letter words       net, four_letter
+//!        | events       ^ commands, one wake-up per batch
+//!        v              |
+//!      replica     one step for everything that has arrived         driver
+//!        | batches      ^ "durable"          | images
+//!        v              |                    v
+//!       log        one sync per round     snapshot                  log_writer, snapshotter, storage
+//! ```
+//!
+//! The replica itself is a pure machine in `grange-replica`. Nothing here knows what a request means; nothing there
+//! knows what a socket is.
 
+pub mod config;
+pub mod four_letter;
 pub mod storage;
+
+mod clock;
+mod driver;
+mod failure;
+mod log_writer;
+mod mailbox;
+mod net;
+mod recovery;
+mod server;
+mod snapshotter;
+mod stats;
+mod unsynced;
+
+pub use config::{Config, ConfigError, RawConfig};
+pub use failure::ServerFailure;
+pub use net::ListenError;
+pub use recovery::DataError;
+pub use server::{Server, StartError};

@@ -1,0 +1,115 @@
+//! From the files of a data directory to what the replica starts with.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use grange_replica::{HardState, LogEntry, Recovered, RecoveredSnapshot};
+use grange_tree::{DecodedChunk, Tree, TreeBuilder};
+
+use crate::storage::disk::Disk;
+use crate::storage::log::{Log, LogError, LogOptions};
+use crate::storage::snapshot::{RestoreError, SnapshotError, SnapshotFile, SnapshotReader, SnapshotStore};
+
+/// Why the data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The log cannot be opened or read.
+    #[error("the log cannot be used")]
+    Log(#[from] LogError),
+    /// No snapshot can be used, though there are some.
+    #[error("the snapshots cannot be used")]
+    Restore(#[from] RestoreError),
+    /// The directory of the snapshots cannot be read.
+    #[error("the snapshots cannot be read")]
+    Snapshots(#[source] SnapshotError),
+}
+
+/// What was found, and the files to go on with.
+pub(crate) struct Opened {
+    pub(crate) recovered: Recovered,
+    pub(crate) log: Log,
+    pub(crate) snapshots: SnapshotStore,
+}
+
+/// Loads the newest snapshot that can be used and the entries behind it.
+pub(crate) fn open(snapshot_dir: &Path, log_dir: &Path, disk: Arc<dyn Disk>) -> Result<Opened, DataError> {
+    let snapshots = SnapshotStore::open(snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
+    let newest = snapshots.list().map_err(DataError::Snapshots)?.pop();
+    let options = |replay_from| LogOptions { replay_from, disk: Arc::clone(&disk), ..LogOptions::default() };
+    // The usual case: the newest snapshot is in order, and the log before it need not be read.
+    let loaded = newest.and_then(|file| {
+        let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;
+        Some((file, snapshot))
+    });
+    let (log, found, snapshot) = match loaded {
+        Some((file, snapshot)) => {
+            let (log, found) = Log::open(log_dir, options(file.index + 1))?;
+            (log, found, Some((file, snapshot)))
+        }
+        None => {
+            let (log, found) = Log::open(log_dir, options(0))?;
+            let snapshot = snapshots.restore(|index| found.first_index <= index, load)?;
+            (log, found, snapshot)
+        }
+    };
+    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index + 1);
+    let entries = read_entries(&log, first)?;
+    let state = found.hard_state;
+    let hard_state = HardState { term: state.term, vote: state.vote, commit: state.commit };
+    let snapshot = snapshot.map(|(file, loaded)| recovered_snapshot(&file, loaded));
+    Ok(Opened { recovered: Recovered { snapshot, hard_state, entries }, log, snapshots })
+}
+
+/// A snapshot's contents.
+struct Loaded {
+    meta: Vec<u8>,
+    tree: Tree,
+}
+
+fn recovered_snapshot(file: &SnapshotFile, loaded: Loaded) -> RecoveredSnapshot {
+    RecoveredSnapshot { index: file.index, term: file.term, meta: loaded.meta, tree: loaded.tree }
+}
+
+fn read_entries(log: &Log, first: u64) -> Result<Vec<LogEntry>, LogError> {
+    log.entries(first)
+        .map(|entry| entry.map(|entry| LogEntry { index: entry.index, term: entry.term, data: entry.data }))
+        .collect()
+}
+
+/// Reads and decodes the chunks on several threads, then puts the tree together.
+fn load(reader: &SnapshotReader) -> Result<Loaded, SnapshotError> {
+    let next = AtomicUsize::new(0);
+    let thread_count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(reader.chunk_count());
+    let mut chunks: Vec<(usize, DecodedChunk)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..thread_count).map(|_| scope.spawn(|| decode_chunks(reader, &next))).collect();
+        let mut chunks = Vec::with_capacity(reader.chunk_count());
+        for thread in threads {
+            chunks.extend(thread.join().expect("decoding does not panic on any bytes")?);
+        }
+        Ok::<_, SnapshotError>(chunks)
+    })?;
+    chunks.sort_unstable_by_key(|(at, _)| *at);
+    let mut builder = TreeBuilder::new();
+    for (_, chunk) in chunks {
+        builder.add(chunk);
+    }
+    let last = reader.chunk_count().saturating_sub(1);
+    let tree = builder.finish().map_err(|_| reader.damaged(last, "the parts of the tree do not fit together"))?;
+    Ok(Loaded { meta: reader.meta().extra.to_vec(), tree })
+}
+
+/// Decodes chunks that no other thread has taken yet, until there are none.
+fn decode_chunks(reader: &SnapshotReader, next: &AtomicUsize) -> Result<Vec<(usize, DecodedChunk)>, SnapshotError> {
+    let mut decoded = Vec::new();
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        if at >= reader.chunk_count() {
+            return Ok(decoded);
+        }
+        let bytes = reader.chunk(at)?;
+        let chunk = TreeBuilder::decode_chunk(&bytes).map_err(|_| reader.damaged(at, "this is no part of a tree"))?;
+        decoded.push((at, chunk));
+    }
+}

@@ -1,0 +1,336 @@
+//! A running server: its threads, from the start to the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use grange_replica::{Event, Genesis, RecoverError, Recovered, Replica, ReplicaConfig};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::{Config, DataPlace, StorageConfig};
+use crate::driver::Driver;
+use crate::failure::{Failures, ServerFailure};
+use crate::four_letter::ServerFacts;
+use crate::log_writer::{LogRequest, LogWriter};
+use crate::mailbox::Mailbox;
+use crate::net::{
+    Admission, BoundPort, Command, ListenError, Outbox, REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX, WORKERS_MAX, Worker,
+    WorkerConfig,
+};
+use crate::recovery::{self, DataError, Opened};
+use crate::snapshotter::{SnapshotJob, Snapshotter};
+use crate::stats::EdgeStats;
+use crate::storage::dir::{DataDir, OpenError};
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::retention::Retention;
+use crate::storage::space::DiskGuard;
+use crate::unsynced::UnsyncedDisk;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Clients cannot be listened to.
+    #[error("clients cannot connect")]
+    Listen(#[from] ListenError),
+    /// The data directory cannot be opened.
+    #[error("the data directory cannot be opened")]
+    Directory(#[from] OpenError),
+    /// What is in it cannot be used.
+    #[error("the data cannot be used")]
+    Data(#[from] DataError),
+    /// The parts of the data do not fit together.
+    #[error("the member cannot be restored")]
+    Recover(#[from] RecoverError),
+    /// The system has no thread, poll, random number or temporary directory to give.
+    #[error("the system does not give what a server needs")]
+    System(#[from] io::Error),
+    /// A thread failed before clients could be served.
+    #[error("the server failed while it started")]
+    Failed(#[source] Arc<ServerFailure>),
+}
+
+/// A server that runs on threads of its own; it stops when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    local_addr: SocketAddr,
+    inbox: Arc<Mailbox<Event>>,
+    workers: Vec<Outbox>,
+    log: Arc<Mailbox<LogRequest>>,
+    snapshots: Arc<Mailbox<SnapshotJob>>,
+    finish: Arc<AtomicBool>,
+    failure: watch::Receiver<Option<Arc<ServerFailure>>>,
+    io_threads: Vec<JoinHandle<()>>,
+    replica_thread: Option<JoinHandle<()>>,
+    disk_threads: Vec<JoinHandle<()>>,
+    /// Keeps the lock until every thread has ended.
+    _data_dir: DataDir,
+    /// Goes after everything in it.
+    _temporary: Option<TempDir>,
+}
+
+impl Server {
+    /// Opens the data, binds the port, and serves. Returns as soon as clients can connect.
+    ///
+    /// Errors: [`StartError`]; nothing is left running then.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        let started = Instant::now();
+        warn_of_ignored_keys(&config);
+        let port = BoundPort::bind(config.listen)?;
+        let local_addr = port.address();
+        let temporary = match &config.storage.place {
+            DataPlace::Temporary => Some(tempfile::Builder::new().prefix("grange-").tempdir()?),
+            DataPlace::Directory { .. } => None,
+        };
+        let data_dir = open_data_dir(&config.storage, temporary.as_ref())?;
+        let disk: Arc<dyn Disk> = if config.storage.sync { Arc::new(RealDisk) } else { Arc::new(UnsyncedDisk) };
+        let opened = recovery::open(&data_dir.snapshot_dir(), data_dir.log_dir(), disk)?;
+        let parts = Parts::new(&config)?;
+        let facts = Arc::new(server_facts(&config, local_addr, &data_dir));
+        let server = parts.assemble(&config, opened, port, facts, data_dir, temporary)?;
+        tracing::info!(address = %local_addr, took_ms = started.elapsed().as_millis(), "clients can connect");
+        Ok(server)
+    }
+
+    /// Returns the address where clients connect; the port is never 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Waits until the server has failed, and returns why. Never returns while it is well.
+    pub async fn failed(&self) -> Arc<ServerFailure> {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await.map(|found| found.clone()) {
+            Ok(Some(failure)) => failure,
+            // Every thread has ended without a failure.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Answers what is in flight, closes all connections, makes everything durable, and ends all threads.
+    ///
+    /// Sessions live on for clients to return to. Takes a few seconds at most, plus the time of a snapshot if the log
+    /// has become long. Errors: what had made the server fail, or made it fail now.
+    pub fn stop(mut self) -> Result<(), Arc<ServerFailure>> {
+        self.end();
+        match &*self.failure.borrow() {
+            Some(failure) => Err(Arc::clone(failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns why the server could not be started.
+    fn end_failed(mut self) -> StartError {
+        self.end();
+        let failure = self.failure.borrow().clone();
+        StartError::Failed(
+            failure.unwrap_or_else(|| Arc::new(ServerFailure::Panicked { thread: "replica".to_owned() })),
+        )
+    }
+
+    fn end(&mut self) {
+        let join = |thread: JoinHandle<()>| thread.join().expect("a thread of the server catches its panics");
+        self.workers.iter().for_each(|worker| worker.push(Command::Drain));
+        self.io_threads.drain(..).for_each(join);
+        self.finish.store(true, Ordering::Release);
+        // Wakes the replica thread; it looks at the flag before the step.
+        self.inbox.push(Event::Tick);
+        self.replica_thread.take().into_iter().for_each(join);
+        self.log.close();
+        self.snapshots.close();
+        self.disk_threads.drain(..).for_each(join);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the threads are connected by.
+struct Parts {
+    clock: Clock,
+    inbox: Arc<Mailbox<Event>>,
+    workers: Vec<Worker>,
+    outboxes: Vec<Outbox>,
+    log: Arc<Mailbox<LogRequest>>,
+    snapshots: Arc<Mailbox<SnapshotJob>>,
+    failures: Arc<Failures>,
+}
+
+impl Parts {
+    fn new(config: &Config) -> io::Result<Parts> {
+        let clock = Clock::start();
+        let inbox = Arc::new(Mailbox::default());
+        let count = config.io_threads.get().min(WORKERS_MAX);
+        let workers = (0..count)
+            .map(|number| {
+                Worker::new(WorkerConfig {
+                    number,
+                    inbox: Arc::clone(&inbox),
+                    frame_bytes_max: config.limits.frame_bytes_max,
+                    in_flight_bytes_max: REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX / count,
+                    clock,
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let outboxes: Vec<Outbox> = workers.iter().map(Worker::outbox).collect();
+        let log = Arc::new(Mailbox::default());
+        let snapshots = Arc::new(Mailbox::default());
+        let failures = Failures::new({
+            let (inbox, outboxes) = (Arc::clone(&inbox), outboxes.clone());
+            let (log, snapshots) = (Arc::clone(&log), Arc::clone(&snapshots));
+            move || {
+                inbox.close();
+                outboxes.iter().for_each(|outbox| outbox.push(Command::Stop));
+                log.close();
+                snapshots.close();
+            }
+        });
+        Ok(Parts { clock, inbox, workers, outboxes, log, snapshots, failures })
+    }
+
+    /// Starts the replica and every thread.
+    fn assemble(
+        self,
+        config: &Config,
+        opened: Opened,
+        port: BoundPort,
+        facts: Arc<ServerFacts>,
+        data_dir: DataDir,
+        temporary: Option<TempDir>,
+    ) -> Result<Server, StartError> {
+        let Parts { clock, inbox, workers, outboxes, log, snapshots, failures } = self;
+        let Opened { recovered, log: log_file, snapshots: store } = opened;
+        let log_bytes = log_bytes(&recovered);
+        let replica = Replica::start(replica_config(config)?, recovered, clock.now())?;
+        let store = Arc::new(store);
+        let mut server = Server {
+            local_addr: facts.local_addr,
+            inbox: Arc::clone(&inbox),
+            workers: outboxes.clone(),
+            log: Arc::clone(&log),
+            snapshots: Arc::clone(&snapshots),
+            finish: Arc::default(),
+            failure: failures.subscribe(),
+            io_threads: Vec::new(),
+            replica_thread: None,
+            disk_threads: Vec::new(),
+            _data_dir: data_dir,
+            _temporary: temporary,
+        };
+        let writer = LogWriter {
+            log: log_file,
+            requests: Arc::clone(&log),
+            inbox: Arc::clone(&inbox),
+            guard: DiskGuard::new(&facts.log_dir, DiskGuard::RESERVE_BYTES_DEFAULT),
+            retention: config
+                .storage
+                .snapshots_kept
+                .map(|keep| Retention { snapshots_keep: keep, ..Retention::default() }),
+            snapshots: Arc::clone(&store),
+            snapshot_jobs: Arc::clone(&snapshots),
+            stats: Arc::clone(&facts.stats),
+        };
+        server.disk_threads.push(failures.spawn("log", move || writer.run())?);
+        let stats = Arc::clone(&facts.stats);
+        let snapshotter = Snapshotter { store, jobs: Arc::clone(&snapshots), inbox: Arc::clone(&inbox), stats };
+        server.disk_threads.push(failures.spawn("snapshot", move || {
+            snapshotter.run();
+            Ok(())
+        })?);
+        let finish = Arc::clone(&server.finish);
+        let (serving, is_serving) = mpsc::channel();
+        let driver = Driver {
+            replica,
+            inbox,
+            workers: outboxes.clone(),
+            log,
+            snapshots,
+            clock,
+            serving: Some(serving),
+            finish,
+            log_bytes,
+        };
+        server.replica_thread = Some(failures.spawn("replica", move || {
+            driver.run();
+            Ok(())
+        })?);
+        // What is in the log is applied before anybody can connect.
+        if is_serving.recv().is_err() {
+            return Err(server.end_failed());
+        }
+        let mut listener = Some(port.listen()?);
+        for (number, mut worker) in workers.into_iter().enumerate() {
+            worker.set_facts(Arc::clone(&facts));
+            if let Some(listener) = listener.take() {
+                worker.listen(listener, outboxes.clone(), Arc::clone(&facts))?;
+            }
+            server.io_threads.push(failures.spawn(&format!("io-{number}"), move || worker.run())?);
+        }
+        Ok(server)
+    }
+}
+
+fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result<DataDir, OpenError> {
+    match (&storage.place, temporary) {
+        (DataPlace::Directory { data, log: Some(log) }, _) => DataDir::open_with_log_dir(data, log),
+        (DataPlace::Directory { data, log: None }, _) => DataDir::open(data),
+        (DataPlace::Temporary, Some(directory)) => DataDir::open(directory.path()),
+        (DataPlace::Temporary, None) => unreachable!("the directory is made where the place is temporary"),
+    }
+}
+
+fn warn_of_ignored_keys(config: &Config) {
+    if let Some(first) = config.ignored.first() {
+        let names: Vec<&str> = config.ignored.iter().map(|key| key.name.as_str()).collect();
+        tracing::warn!(keys = names.join(", "), first = %first.origin, "keys of the configuration have no effect here");
+    }
+}
+
+fn server_facts(config: &Config, local_addr: SocketAddr, data_dir: &DataDir) -> ServerFacts {
+    ServerFacts {
+        whitelist: config.four_letter,
+        local_addr,
+        data_dir: data_dir.root().to_owned(),
+        log_dir: data_dir.log_dir().to_owned(),
+        sessions: config.sessions,
+        limits: config.limits,
+        backlog: config.listen.backlog,
+        started: Instant::now(),
+        admission: Admission::new(&config.limits),
+        stats: Arc::new(EdgeStats::default()),
+    }
+}
+
+fn log_bytes(recovered: &Recovered) -> u64 {
+    recovered.entries.iter().map(|entry| entry.data.len() as u64).sum()
+}
+
+fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
+    Ok(ReplicaConfig {
+        server_id: 0,
+        tick_ms: config.sessions.tick_ms,
+        session_timeout_ms_min: config.sessions.timeout_ms_min,
+        session_timeout_ms_max: config.sessions.timeout_ms_max,
+        policy: config.policy,
+        super_digest: config.super_digest.clone(),
+        reaping: config.reaping,
+        snapshots: config.snapshots,
+        genesis: Genesis { cluster_id: random()?, session_key: random()? },
+        seed: u64::from_ne_bytes(random()?),
+    })
+}
+
+/// Draws bytes that nobody can guess.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // Requests this small are answered whole.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
+}
