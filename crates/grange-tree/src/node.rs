@@ -1,7 +1,7 @@
 //! What is kept of a znode: 64 bytes, one allocation for name and data, and a record of its own for what few have.
 
 use grange_proto::{Lifetime, Stat, Zxid};
-use triomphe::ThinArc;
+use triomphe::{Arc, ThinArc};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::acl_table::AclRecord;
@@ -134,8 +134,18 @@ impl Node {
         self.name_and_data.slice.len() - self.name_bytes()
     }
 
-    /// Replaces the data and nothing else.
+    /// Replaces the data and nothing else. Data of the same length is overwritten where it is, unless it is shared.
     pub(crate) fn set_data(&mut self, data: Option<&[u8]>, scratch: &mut Scratch) {
+        let name_bytes = self.name_bytes();
+        if let (Some(new), Some(_)) = (data, self.data())
+            && new.len() == self.data_bytes()
+            && self.name_and_data.with_arc_mut(|arc| {
+                let unshared = Arc::get_mut(arc);
+                unshared.map(|both| both.slice_mut()[name_bytes..].copy_from_slice(new)).is_some()
+            })
+        {
+            return;
+        }
         let (name_and_data, name_bytes_and_null) = join(self.name(), data, scratch);
         self.name_and_data = name_and_data;
         self.name_bytes_and_null = name_bytes_and_null;

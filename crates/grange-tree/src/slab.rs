@@ -1,7 +1,7 @@
 //! Numbered slots that are cheap to freeze: the memory of the state machine.
 //!
 //! Slots live in chunks, chunks in groups, both behind reference counts. [`Slab::freeze`] copies one pointer per group
-//! (16,384 slots), so it takes microseconds; a chunk is copied when it is first written while a frozen view shares it.
+//! (16,128 slots), so it takes microseconds; a chunk is copied when it is first written while a frozen view shares it.
 //!
 //! Between [`Slab::begin`] and [`Slab::commit`] or [`Slab::rollback`] every slot's former content is remembered, so
 //! that a multi which fails leaves no trace, not even in the order of free slots.
@@ -11,7 +11,8 @@ use std::num::NonZeroU32;
 
 use triomphe::Arc;
 
-const CHUNK_SLOTS: usize = 64;
+/// With its reference count a chunk of znodes is 4,096 bytes, which allocators serve without waste.
+const CHUNK_SLOTS: usize = 63;
 const GROUP_CHUNKS: usize = 256;
 const GROUP_SLOTS: usize = CHUNK_SLOTS * GROUP_CHUNKS;
 
@@ -83,11 +84,15 @@ pub(crate) enum Slot<T> {
     Full(T),
 }
 
-type Chunk<T> = [Slot<T>; CHUNK_SLOTS];
+/// Aligned so that a znode lies in one cache line and not across two.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Chunk<T>([Slot<T>; CHUNK_SLOTS]);
+
 type Group<T> = [Option<Arc<Chunk<T>>>; GROUP_CHUNKS];
 
 fn empty_chunk<T>() -> Arc<Chunk<T>> {
-    Arc::new(std::array::from_fn(|_| Slot::Free(None)))
+    Arc::new(Chunk(std::array::from_fn(|_| Slot::Free(None))))
 }
 
 /// Where a slab's slots end and its free ones start: all there is besides the slots.
@@ -163,7 +168,7 @@ impl<T: Clone> Slab<T> {
     fn slot(&self, key: Key<T>) -> Option<&Slot<T>> {
         let index = key.index();
         let chunk = self.groups.get(index / GROUP_SLOTS)?[index / CHUNK_SLOTS % GROUP_CHUNKS].as_ref()?;
-        Some(&chunk[index % CHUNK_SLOTS])
+        Some(&chunk.0[index % CHUNK_SLOTS])
     }
 
     /// Returns the value of a slot, `None` if it holds none.
@@ -179,7 +184,7 @@ impl<T: Clone> Slab<T> {
         let index = key.index();
         let group = Arc::make_mut(&mut self.groups[index / GROUP_SLOTS]);
         let chunk = group[index / CHUNK_SLOTS % GROUP_CHUNKS].as_mut().expect("the slot was reached before");
-        &mut Arc::make_mut(chunk)[index % CHUNK_SLOTS]
+        &mut Arc::make_mut(chunk).0[index % CHUNK_SLOTS]
     }
 
     /// As [`Slab::slot_mut`], and remembers what the slot holds if a multi is under way.
@@ -315,7 +320,7 @@ impl<T> Frozen<T> {
         let end = range.end.min(self.extent.slot_count);
         (range.start.min(end)..end).map(|index| {
             let chunk = self.groups[index / GROUP_SLOTS][index / CHUNK_SLOTS % GROUP_CHUNKS].as_ref();
-            &chunk.expect("slots are reached in order")[index % CHUNK_SLOTS]
+            &chunk.expect("slots are reached in order").0[index % CHUNK_SLOTS]
         })
     }
 
@@ -323,7 +328,7 @@ impl<T> Frozen<T> {
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
         let index = key.index();
         let chunk = self.groups.get(index / GROUP_SLOTS)?[index / CHUNK_SLOTS % GROUP_CHUNKS].as_ref()?;
-        match &chunk[index % CHUNK_SLOTS] {
+        match &chunk.0[index % CHUNK_SLOTS] {
             Slot::Full(value) => Some(value),
             Slot::Free(_) => None,
         }
