@@ -124,7 +124,7 @@ impl Tree {
             }
             Request::Delete(request) => self.delete(cx, request, changes).map(|()| Applied::Deleted),
             Request::SetAcl(request) => self.set_acl(cx, request).map(Applied::AclSet),
-            Request::Multi(ops) => Ok(Applied::Multi(self.multi(cx, ops, changes))),
+            Request::Multi(ops) => self.multi(cx, ops, changes).map(Applied::Multi),
             _ => Err(ErrorCode::Unimplemented),
         }
     }

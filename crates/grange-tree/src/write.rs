@@ -112,7 +112,9 @@ impl Tree {
             return Err(ErrorCode::BadArguments);
         }
         let parent = self.store.find(parent_path).ok_or(ErrorCode::NoNode)?;
-        Ok((parent, &path[parent_path.len() + 1..]))
+        // `//a` is below the root, but it is not the path of `/a`: nothing has an empty name.
+        let name = if parent_path == "/" { "" } else { &path[parent_path.len() + 1..] };
+        Ok((parent, name))
     }
 
     fn check_childless(&self, place: Place) -> Result<(), ErrorCode> {
@@ -246,4 +248,18 @@ fn lifetime(mode: CreateMode, ttl_ms: Option<i64>, session: SessionId) -> Result
         _ if mode.is_ephemeral() => Lifetime::Ephemeral(session),
         _ => Lifetime::Persistent,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// server.md §1.9.
+    #[test]
+    fn a_version_is_never_the_one_that_matches_any() {
+        assert_eq!(next_version(0, -1), Ok(1));
+        assert_eq!(next_version(-2, -2), Ok(0));
+        assert_eq!(next_version(i32::MAX, i32::MAX), Ok(i32::MIN));
+        assert_eq!(next_version(3, 2), Err(ErrorCode::BadVersion));
+    }
 }

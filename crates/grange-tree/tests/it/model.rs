@@ -187,23 +187,22 @@ impl Model {
                 self.sessions.retain(|id| *id != session);
                 Ok("closed".to_owned())
             }
-            Command::Multi(commands) => Ok(self.multi(session, commands)),
+            Command::Multi(commands) => self.multi(session, commands),
             single => self.single(session, single),
         }
     }
 
-    fn multi(&mut self, session: i64, commands: &[Command]) -> String {
+    fn multi(&mut self, session: i64, commands: &[Command]) -> Outcome {
         let before = self.clone();
         let mut results = Vec::new();
         for command in commands {
-            match self.single(session, command) {
-                // These answer with the stat too.
-                Ok(path) if matches!(command, Command::Create { ttl_ms: Some(_), .. }) => {
-                    results.push(format!("{path}@{}", self.zxid));
-                }
+            match self.multi_part(session, command) {
                 Ok(result) => results.push(result),
                 Err(error) => {
                     *self = before;
+                    if error == ErrorCode::MarshallingError {
+                        return Err(error);
+                    }
                     results.fill("0".to_owned());
                     results.push(error.to_string());
                     results.resize(commands.len(), ErrorCode::RuntimeInconsistency.to_string());
@@ -211,7 +210,21 @@ impl Model {
                 }
             }
         }
-        format!("[{}]", results.join(" | "))
+        Ok(format!("[{}]", results.join(" | ")))
+    }
+
+    /// The flags of a create decide about its time to live and the form of its result.
+    fn multi_part(&mut self, session: i64, command: &Command) -> Outcome {
+        let Command::Create { path, data, flags, ttl_ms, acl } = command else { return self.single(session, command) };
+        match (flags, ttl_ms) {
+            (5 | 6, None) => Err(ErrorCode::MarshallingError),
+            (4..=6, _) => {
+                let ttl_ms = if *flags == 4 { None } else { *ttl_ms };
+                let path = self.create(session, path, data.clone(), *flags, ttl_ms, *acl)?;
+                Ok(format!("{path}@{}", self.zxid))
+            }
+            _ => self.create(session, path, data.clone(), *flags, None, *acl),
+        }
     }
 
     fn single(&mut self, session: i64, command: &Command) -> Outcome {

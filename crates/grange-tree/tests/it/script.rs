@@ -105,7 +105,7 @@ impl Run {
             tree: Tree::new(),
             changes: Changes::new(),
             identities: BTreeMap::new(),
-            policy: Policy::default(),
+            policy: Policy { extended_types: true, ..Policy::default() },
             time_ms: 1000,
         };
         run.statement("open");
@@ -200,6 +200,7 @@ impl Run {
         let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap();
         let statements: Vec<(&str, Words<'_>, Vec<u8>)> = text
             .split('|')
+            .filter(|statement| !statement.is_empty())
             .map(|statement| {
                 let (verb, rest) = statement.trim().split_once(' ').unwrap();
                 let words = Words::parse(rest);
