@@ -60,7 +60,6 @@ def odd_bodies(rng: random.Random) -> list[tuple[str, bytes, str]]:
         ("setWatches", i64(0), "no lists"),
         ("addWatch", ustring("/a"), "no mode"),
         ("addWatch", ustring("/a") + i32(7), "mode 7"),
-        ("addWatch", i32(-1) + i32(0), "null path"),
         ("removeWatches", ustring("/a") + i32(99), "type 99"),
         ("reconfig", i32(-1) * 3, "no id"),
         ("createTTL", wire.create_body("/a", b"", OPEN, 5), "no ttl"),

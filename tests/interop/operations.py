@@ -180,6 +180,10 @@ class Generator:
         depth = rng.choices((1, 2, 3), (3, 4, 2))[0]
         return "".join("/" + rng.choice(NAMES) for _ in range(depth))
 
+    def watched_path(self) -> str | bytes:
+        """Not null: Apache keeps a watch on a null path, and then cannot close the connection any more."""
+        return self.path() or "/"
+
     def data(self) -> bytes | None:
         rng = self._random
         kind = rng.random()
@@ -288,6 +292,7 @@ class Generator:
         rng = self._random
         name = rng.choice(("exists", "getData", "getChildren", "getChildren2"))
         path, watch = self.path(), self.watch()
+        watch = 0 if path is None else watch
         note = f"{name} {shown(path)} watch={watch}"
         return Op(name, ustring(path) + wire.boolean(watch), note, path=path, watch=bool(watch))
 
@@ -314,7 +319,7 @@ class Generator:
         rng = self._random
         adds = 0.1 if self._watches == "standard" else 0.7
         name = "addWatch" if rng.random() < adds else rng.choice(("checkWatches", "removeWatches"))
-        path = self.path()
+        path = self.watched_path()
         if name == "addWatch":
             number = {"standard": 2, "persistent": 0, "recursive": 1}[self._watches]
             number = rng.choices((number, -1), (9, 1))[0]
@@ -325,7 +330,9 @@ class Generator:
 
     def set_watches(self) -> Op:
         rng = self._random
-        lists: list[list | None] = [[self.path() for _ in range(rng.choice((0, 0, 1, 2)))] for _ in range(5)]
+        lists: list[list | None] = [
+            [self.watched_path() for _ in range(rng.choice((0, 0, 1, 2)))] for _ in range(5)
+        ]
         mine = {"standard": (0, 1, 2), "persistent": (3,), "recursive": (4,)}[self._watches]
         lists = [paths if i in mine else [] for i, paths in enumerate(lists)]
         if rng.random() < 0.05:

@@ -13,6 +13,7 @@ from sides import CLOSED, Side
 from wire import Silence
 
 CONTEXT_STEPS = 12
+MAY_BE_SILENT = ("handshake", "first-bytes", "raw")  # an unfinished frame is waited for
 
 
 class Difference(Exception):
@@ -97,6 +98,8 @@ class Round:
         self._read_at[step.slot] = len(self._log)
         if any("broken" in f for f in a + b):
             raise self._difference(step, None, a[-1], b[-1], "a server is gone")
+        if step.kind not in MAY_BE_SILENT and any("silence" in f for f in a):
+            raise self._difference(step, None, a[-1], b[-1], "A does not answer")
         strange = next((i for i, f in enumerate(a) if "undecodable" in f), None)
         if strange is not None:
             other = b[strange] if len(b) > strange else {}
