@@ -82,7 +82,7 @@ LOAD_ROWS = [
     LoadRow("getData 64x64", "--op get -c 64 -i 64", per_second, "{:,.0f}/s", Floor(at_least=6)),
     LoadRow("setData 1x1, p50", "--op set -c 1 -i 1", p50_ms, "{:.3f} ms", Floor(at_most=0.6)),
     LoadRow(
-        "10,000 idle sessions, opens",
+        "{sessions:,} idle sessions, opens",
         "--op sessions --count {sessions} -i 48",
         per_second,
         "{:,.0f}/s",
@@ -120,7 +120,7 @@ class Benchmark:
             self.bench(server, f"--op {operation} -i 32 --warmup 0 --duration {seconds}")
 
     def load_row(self, row: LoadRow, running: dict[str, ServerProcess], answers_only: ServerProcess | None) -> None:
-        arguments = row.arguments.format(sessions=self.args.sessions)
+        arguments, title = (text.format(sessions=self.args.sessions) for text in (row.arguments, row.title))
         if row.timed:
             arguments += f" --duration {self.args.duration} --warmup {self.args.warmup}"
         everyone = dict(running)
@@ -129,13 +129,13 @@ class Benchmark:
         reports: dict[str, list[Report]] = {name: [] for name in everyone}
         for number in range(self.args.rounds):
             for name, server in everyone.items():
-                progress(f"{row.title}: {name}, round {number + 1} of {self.args.rounds}")
+                progress(f"{title}: {name}, round {number + 1} of {self.args.rounds}")
                 reports[name].append(self.bench(server, arguments))
 
         def median(figure: Callable[[Report], float]) -> dict[str, float]:
             return {name: statistics.median(map(figure, each)) for name, each in reports.items()}
 
-        self.lines.append(Line(row.title, row.form, median(row.figure), row.floor))
+        self.lines.append(Line(title, row.form, median(row.figure), row.floor))
         self.lines.append(Line("  server CPU per operation", "{:.2f} us", median(lambda each: each["server"]["cpu_us"])))
         generator = median(lambda each: each["generator_cpu_us"])
         self.lines.append(Line("  load generator's own", "{:.2f} us", generator))
