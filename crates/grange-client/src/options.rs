@@ -75,11 +75,6 @@ impl ConnectOptions {
         }
     }
 
-    /// Returns true if a flag or the environment says where the ensemble is.
-    pub fn are_servers_named(raw: &RawConnectOptions, variable: impl Fn(&str) -> Option<String>) -> bool {
-        raw.servers.is_some() || servers_from_environment(variable).is_some()
-    }
-
     /// Completes what the user said from the environment (`variable` looks one up) and the defaults.
     ///
     /// Servers: `--servers`, else `$GRANGE_SERVERS`, else `$ZKHOST`, else `127.0.0.1:2181`. Credentials: `--auth-file`,
