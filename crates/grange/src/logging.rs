@@ -25,6 +25,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What a program that runs for long logs when nobody says: what an operator acts on.
+pub(crate) const SERVICE_LEVEL: &str = "info";
+
 /// What a command that ends logs when nobody says: warnings. The client library's are left out, because they come back
 /// as the command's error.
 pub(crate) const TOOL_LEVEL: &str = "warn,zookeeper_client=error";

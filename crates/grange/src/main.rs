@@ -12,6 +12,7 @@ mod error;
 mod logging;
 mod man;
 mod output;
+mod serve;
 mod shell;
 
 use std::process::ExitCode;
@@ -40,16 +41,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
 
+impl Command {
+    fn default_log_level(&self) -> &'static str {
+        match self {
+            Command::Serve(_) => logging::SERVICE_LEVEL,
+            _ => logging::TOOL_LEVEL,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let cx = Context::from_process();
-    if let Err(error) = logging::start(&cli.logging, logging::TOOL_LEVEL) {
+    if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
         return error.report();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -64,6 +75,7 @@ fn main() -> ExitCode {
 
 async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),

@@ -30,9 +30,12 @@ pub(super) fn refused(path: &str, error: ClientError) -> CommandError {
         ClientError::QuotaExceeded => CommandError::failure(anyhow!("Quota has exceeded : {shown}")),
         ClientError::Unimplemented => CommandError::failure(anyhow!("KeeperErrorCode = Unimplemented for {shown}"))
             .hint("the server does not know this operation; znodes with a TTL need extendedTypesEnabled=true there"),
-        ClientError::ConnectionLoss => CommandError::failure(anyhow!("KeeperErrorCode = ConnectionLoss for {shown}"))
-            .hint("whether a change was made is not known: look before you repeat it")
-            .hint("a server also closes the connection when a request is larger than its jute.maxbuffer (1 MiB)"),
+        // The library passes on what the system said about a connection as an error of its own.
+        ClientError::ConnectionLoss | ClientError::Custom(_) => {
+            CommandError::failure(anyhow!("KeeperErrorCode = ConnectionLoss for {shown}"))
+                .hint("whether a change was made is not known: look before you repeat it")
+                .hint("a server also closes the connection when a request is larger than its jute.maxbuffer (1 MiB)")
+        }
         ClientError::BadArguments(why) => CommandError::usage(anyhow!("Arguments are not valid : {shown}: {why}")),
         other => CommandError::failure(other).context(format!("Command failed: {shown}")),
     }

@@ -5,5 +5,6 @@
 mod command_line;
 mod layering;
 mod program;
+mod serve;
 mod server;
 mod shell;

@@ -1,35 +1,43 @@
 //! Servers on ports of their own, which end with the value that holds them.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Where Debian's package `zookeeper` puts Apache's server.
+use crate::program::{Outcome, grange};
+
+/// Where Debian's packages put Apache's server.
 const APACHE_JAR: &str = "/usr/share/java/zookeeper.jar";
 
-/// How long a server may take until it answers.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a server may take until it answers, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that serves.
-pub(crate) struct Server {
+/// A server that serves until the value is dropped.
+pub(crate) trait Server {
+    /// The connection string.
+    fn servers(&self) -> String;
+}
+
+/// Apache ZooKeeper, standalone.
+pub(crate) struct Apache {
     process: Child,
     address: SocketAddr,
     _directory: TempDir,
 }
 
-impl Server {
-    /// Starts Apache ZooKeeper, or returns `None` where it is not installed and `$GRANGE_TEST_APACHE` does not insist.
-    pub(crate) fn apache() -> Option<Server> {
+impl Apache {
+    /// Starts one, or returns `None` where it is not installed and `$GRANGE_TEST_APACHE` does not insist.
+    pub(crate) fn start() -> Option<Apache> {
         if !Path::new(APACHE_JAR).exists() {
-            assert!(
-                std::env::var_os("GRANGE_TEST_APACHE").is_none(),
-                "{APACHE_JAR} is missing: apt-get install zookeeper default-jre-headless"
-            );
-            eprintln!("skipped: {APACHE_JAR} is missing: apt-get install zookeeper default-jre-headless");
+            let advice = format!("{APACHE_JAR} is missing: apt-get install libzookeeper-java default-jre-headless");
+            assert!(std::env::var_os("GRANGE_TEST_APACHE").is_none(), "{advice}");
+            eprintln!("skipped: {advice}");
             return None;
         }
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
@@ -51,33 +59,128 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("java starts");
-        Some(Server { process, address, _directory: directory }.served())
-    }
-
-    /// The connection string of the server.
-    pub(crate) fn servers(&self) -> String {
-        self.address.to_string()
+        Some(Apache { process, address, _directory: directory }.served())
     }
 
     /// Waits until the server says that it serves.
-    fn served(mut self) -> Server {
-        let deadline = Instant::now() + START_TIMEOUT;
+    fn served(mut self) -> Apache {
+        let deadline = Instant::now() + PATIENCE;
         while !answers(self.address) {
             let status = self.process.try_wait().expect("the process can be waited for");
             assert!(status.is_none(), "the server ended with {status:?} before it served");
-            assert!(Instant::now() < deadline, "the server does not serve after {START_TIMEOUT:?}");
+            assert!(Instant::now() < deadline, "the server does not serve after {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
         self
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if the process has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl Server for Apache {
+    fn servers(&self) -> String {
+        self.address.to_string()
     }
+}
+
+impl Drop for Apache {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// `grange serve` on a free port.
+pub(crate) struct GrangeServer {
+    process: Child,
+    address: String,
+    /// Collects what the server prints, and ends with it.
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// How a server is told to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signal {
+    Terminate,
+    Interrupt,
+    Kill,
+}
+
+impl GrangeServer {
+    /// Starts one with these arguments besides `--listen`; returns once it has said that it listens.
+    pub(crate) fn start(arguments: &[&str]) -> GrangeServer {
+        let mut process = grange()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("grange starts");
+        let lines = BufReader::new(process.stderr.take().expect("standard error is piped")).lines();
+        let (listening, address) = mpsc::channel();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            for line in lines.map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on ") {
+                    // Nobody waits for a second one.
+                    let _ = listening.send(address.to_owned());
+                }
+                text += &format!("{line}\n");
+            }
+            text
+        });
+        match address.recv_timeout(PATIENCE) {
+            Ok(address) => GrangeServer { process, address, stderr: Some(stderr) },
+            Err(error) => {
+                end(&mut process);
+                panic!("grange serve does not listen ({error}): {}", stderr.join().unwrap_or_default());
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a signal, waits for the end, and returns what it came to.
+    pub(crate) fn end(mut self, signal: Signal) -> Outcome {
+        let name = match signal {
+            Signal::Terminate => "TERM",
+            Signal::Interrupt => "INT",
+            Signal::Kill => "KILL",
+        };
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the server has ended before the signal");
+        let status = self.wait();
+        let stderr = self.stderr.take().expect("a server ends once").join().expect("the reader does not panic");
+        Outcome { status: status.code(), stdout: Vec::new(), stderr }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("the process can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "grange serve has not ended after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Server for GrangeServer {
+    fn servers(&self) -> String {
+        self.address.clone()
+    }
+}
+
+impl Drop for GrangeServer {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+fn end(process: &mut Child) {
+    // Both fail only if the process has ended by itself.
+    let _ = process.kill();
+    let _ = process.wait();
 }
 
 fn free_address() -> SocketAddr {

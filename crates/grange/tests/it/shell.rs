@@ -5,17 +5,27 @@ use std::process::Command;
 use expect_test::{Expect, expect};
 
 use crate::program::{Outcome, grange, run};
-use crate::server::Server;
+use crate::server::{Apache, GrangeServer, Server};
 
 #[test]
 fn commands_work_on_apache() {
-    if let Some(server) = Server::apache() {
+    if let Some(server) = Apache::start() {
         scenario(&server);
+        access_needs_the_right_identity(&Shell { server: &server });
     }
 }
 
+#[test]
+fn commands_work_on_grange() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("zoo.cfg");
+    let data = directory.path().join("data");
+    std::fs::write(&config, format!("dataDir={}\nextendedTypesEnabled=true\n", data.display())).unwrap();
+    scenario(&GrangeServer::start(&["--config", config.to_str().unwrap()]));
+}
+
 struct Shell<'a> {
-    server: &'a Server,
+    server: &'a dyn Server,
 }
 
 impl Shell<'_> {
@@ -66,7 +76,7 @@ fn steady(text: &str) -> String {
     steady
 }
 
-fn scenario(server: &Server) {
+fn scenario(server: &dyn Server) {
     let shell = Shell { server };
     znodes_are_made_and_read(&shell);
     a_negative_answer_is_told_from_a_failure(&shell);
@@ -74,7 +84,6 @@ fn scenario(server: &Server) {
     modes_of_creation(&shell);
     a_subtree_is_listed_and_deleted(&shell);
     json_is_for_machines(&shell);
-    access_needs_the_right_identity(&shell);
     a_chroot_is_the_root(&shell);
     a_terminal_is_safe(&shell);
 }

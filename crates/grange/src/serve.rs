@@ -1,0 +1,120 @@
+//! `grange serve`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+use grange_server::config::Key;
+use grange_server::storage::dir::OpenError;
+use grange_server::{Config, ConfigError, ListenError, RawConfig, Server, ServerFailure, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Run the server
+///
+/// Prints `listening on ADDRESS:PORT` on standard error as soon as clients can connect. SIGTERM or SIGINT ends it: what
+/// is in flight is answered, and sessions live on until their timeout.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where data is kept; made if it is missing [default: dataDir of the file]
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    data: Option<PathBuf>,
+    /// Where clients connect; port 0 takes a free one [default: the file's, else 127.0.0.1:2181]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// A zoo.cfg; flags win over it, and keys without an effect are listed in one warning
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A file with super:HASH, the digest identity that no ACL applies to
+    #[arg(long, value_name = "FILE")]
+    super_digest_file: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    fn config(&self) -> Result<Config, CommandError> {
+        let mut raw = RawConfig::default();
+        if let Some(path) = &self.config {
+            raw.read_file(path).map_err(CommandError::usage)?;
+        }
+        if let Some(path) = &self.data {
+            raw.set_flag(Key::DataDir, "--data", as_text("--data", path)?);
+        }
+        if let Some(address) = &self.listen {
+            raw.set_flag(Key::Listen, "--listen", address);
+        }
+        if let Some(path) = &self.super_digest_file {
+            let digest = std::fs::read_to_string(path).map_err(|error| {
+                CommandError::usage(error).context(format!("cannot read the digest from {}", path.display()))
+            })?;
+            raw.set_flag(Key::SuperDigest, "--super-digest-file", digest.trim());
+        }
+        Config::try_from(raw).map_err(|error: ConfigError| CommandError::usage(error))
+    }
+}
+
+fn as_text<'a>(flag: &str, path: &'a Path) -> Result<&'a str, CommandError> {
+    path.to_str().ok_or_else(|| CommandError::usage(anyhow!("{flag} {} is not UTF-8", path.display())))
+}
+
+pub(crate) async fn run(_cx: &Context, args: &ServeArgs) -> Result<(), CommandError> {
+    let config = args.config()?;
+    // Reading the data takes its time. A signal meanwhile ends the process at once, which does no harm.
+    let server = blocking(|| Server::start(config)).await.map_err(start_failed)?;
+    let mut signals = EndSignals::listen()?;
+    eprintln!("listening on {}", server.local_addr());
+    tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "the server stops");
+            blocking(|| server.stop()).await.map_err(|failure| failed(&failure))
+        }
+        failure = server.failed() => Err(failed(&failure)),
+    }
+}
+
+/// Runs what waits for disks and threads where it holds nobody up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("the work neither panics nor is it cancelled")
+}
+
+/// The signals that ask for a clean end.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    fn listen() -> Result<EndSignals, CommandError> {
+        let listen =
+            |kind| signal(kind).map_err(|error| CommandError::failure(error).context("cannot listen for signals"));
+        Ok(EndSignals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn start_failed(error: StartError) -> CommandError {
+    let hint = match &error {
+        StartError::Listen(ListenError::InUse { .. }) => Some("to take a free port: --listen 127.0.0.1:0"),
+        StartError::Directory(OpenError::Locked { .. }) => {
+            Some("stop that process, or name another directory: --data DIR")
+        }
+        _ => None,
+    };
+    let failure = CommandError::failure(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn failed(failure: &Arc<ServerFailure>) -> CommandError {
+    CommandError::failure(Arc::clone(failure)).context("the server has stopped by itself")
+}
