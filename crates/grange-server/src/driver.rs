@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use grange_replica::{Action, Event, Replica, TICK_MS};
+use grange_replica::{Action, Event, LogBatch, Replica, TICK_MS};
 
 use crate::clock::Clock;
-use crate::log_writer::LogRequest;
+use crate::failure::ServerFailure;
+use crate::log_writer::LogHandle;
 use crate::mailbox::{Mailbox, Taken};
 use crate::net::{Command, Outbox, worker_of};
 use crate::snapshotter::SnapshotJob;
@@ -23,7 +24,7 @@ pub(crate) struct Driver {
     pub(crate) replica: Replica,
     pub(crate) inbox: Arc<Mailbox<Event>>,
     pub(crate) workers: Vec<Outbox>,
-    pub(crate) log: Arc<Mailbox<LogRequest>>,
+    pub(crate) log: LogHandle,
     pub(crate) snapshots: Arc<Mailbox<SnapshotJob>>,
     pub(crate) clock: Clock,
     /// Told once clients can be served.
@@ -43,68 +44,95 @@ enum Ending {
 
 impl Driver {
     /// Works until it is told to finish, or until the inbox is closed because another thread failed.
-    pub(crate) fn run(mut self) {
+    ///
+    /// Errors: the log failed.
+    pub(crate) fn run(mut self) -> Result<(), ServerFailure> {
         let tick = Duration::from_millis(TICK_MS);
         let mut next_tick = Instant::now();
         let mut events = Vec::new();
         let mut actions = Vec::new();
+        let mut batches = Vec::new();
         let mut outgoing: Vec<Vec<Command>> = self.workers.iter().map(|_| Vec::new()).collect();
         let mut ending = Ending::NotYet;
         loop {
-            let taken = self.inbox.take(&mut events, Some(next_tick));
-            if taken == Taken::Closed {
-                return;
+            // There are events already if the log was written here; then this only adds what has come meanwhile.
+            let deadline = if events.is_empty() { next_tick } else { Instant::now() };
+            if self.inbox.take(&mut events, Some(deadline)) == Taken::Closed {
+                return Ok(());
             }
             let now = Instant::now();
             if now >= next_tick {
                 events.push(Event::Tick);
                 next_tick = now + tick;
             }
-            let is_saved =
-                events.iter().any(|event| matches!(event, Event::SnapshotSaved { .. } | Event::SnapshotFailed));
+            let is_saved = self.look_through(&events);
             match ending {
                 Ending::NotYet if self.finish.load(Ordering::Acquire) => {
                     if self.log_bytes < FINAL_SNAPSHOT_LOG_BYTES {
-                        return;
+                        return Ok(());
                     }
                     events.push(Event::SnapshotWanted);
                     ending = Ending::AfterSnapshot { until: now + FINAL_SNAPSHOT_TIME_MAX };
                 }
-                Ending::AfterSnapshot { until } if is_saved || now >= until => return,
+                Ending::AfterSnapshot { until } if is_saved || now >= until => return Ok(()),
                 _ => {}
             }
             self.replica.step(self.clock.now(), &mut events, &mut actions);
-            for action in actions.drain(..) {
-                self.perform(action, &mut outgoing);
-            }
+            self.perform(&mut actions, &mut batches, &mut outgoing);
             if self.serving.is_some() && self.replica.is_serving() {
                 // Nobody is left to hear it if the start has failed meanwhile.
                 let _ = self.serving.take().map(|serving| serving.send(()));
             }
-            for (worker, commands) in self.workers.iter().zip(&mut outgoing) {
-                worker.append(commands);
+            if !batches.is_empty() {
+                self.log.write(&mut batches, &mut events)?;
             }
         }
     }
 
-    fn perform(&mut self, action: Action, outgoing: &mut [Vec<Command>]) {
-        match action {
-            Action::Append(batch) => {
-                self.log_bytes += batch.entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
-                self.log.push(LogRequest::Append(batch));
+    /// Notes what the events say about the edge itself; tells whether a snapshot has come to its end.
+    fn look_through(&mut self, events: &[Event]) -> bool {
+        let mut is_saved = false;
+        for event in events {
+            match event {
+                Event::LogSynced(number) => self.log.synced(*number),
+                Event::SnapshotSaved { .. } | Event::SnapshotFailed => is_saved = true,
+                _ => {}
             }
-            Action::Send { conn, bytes, answered } => {
-                outgoing[worker_of(conn.0)].push(Command::Send { conn, bytes, answered });
+        }
+        is_saved
+    }
+
+    /// Performs the actions in order, except that batches to be written by this thread are left in `batches`: a reply
+    /// in the same step must not wait for the disk.
+    fn perform(&mut self, actions: &mut Vec<Action>, batches: &mut Vec<LogBatch>, outgoing: &mut [Vec<Command>]) {
+        let mut writes_itself = None;
+        for action in actions.drain(..) {
+            match action {
+                Action::Append(batch) => {
+                    self.log_bytes += batch.entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+                    // All of a step's batches go the same way, so that they stay in order.
+                    if *writes_itself.get_or_insert_with(|| self.inbox.is_empty() && self.log.may_write()) {
+                        batches.push(batch);
+                    } else {
+                        self.log.hand_over(batch);
+                    }
+                }
+                Action::Send { conn, bytes, answered } => {
+                    outgoing[worker_of(conn.0)].push(Command::Send { conn, bytes, answered });
+                }
+                Action::Close(conn) => outgoing[worker_of(conn.0)].push(Command::Close(conn)),
+                Action::SaveSnapshot(image) => {
+                    self.log_bytes = 0;
+                    self.snapshots.push(SnapshotJob::Save(image));
+                }
+                Action::PurgeLog { first_kept } => self.log.purge(first_kept),
+                Action::Inspected { token, report } => {
+                    outgoing[worker_of(token)].push(Command::Inspected { token, report });
+                }
             }
-            Action::Close(conn) => outgoing[worker_of(conn.0)].push(Command::Close(conn)),
-            Action::SaveSnapshot(image) => {
-                self.log_bytes = 0;
-                self.snapshots.push(SnapshotJob::Save(image));
-            }
-            Action::PurgeLog { first_kept } => self.log.push(LogRequest::Purge { first_kept }),
-            Action::Inspected { token, report } => {
-                outgoing[worker_of(token)].push(Command::Inspected { token, report });
-            }
+        }
+        for (worker, commands) in self.workers.iter().zip(outgoing) {
+            worker.append(commands);
         }
     }
 }

@@ -92,6 +92,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Tells whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().expect(NEVER_POISONED)
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::config::{Config, DataPlace, StorageConfig};
 use crate::driver::Driver;
 use crate::failure::{Failures, ServerFailure};
 use crate::four_letter::ServerFacts;
-use crate::log_writer::{LogRequest, LogWriter};
+use crate::log_writer::{LogHandle, LogRequest, LogThread, LogWriter};
 use crate::mailbox::Mailbox;
 use crate::net::{
     Admission, BoundPort, Command, ListenError, Outbox, REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX, WORKERS_MAX, Worker,
@@ -224,20 +224,16 @@ impl Parts {
             _data_dir: data_dir,
             _temporary: temporary,
         };
-        let writer = LogWriter {
-            log: log_file,
-            requests: Arc::clone(&log),
-            inbox: Arc::clone(&inbox),
-            guard: DiskGuard::new(&facts.log_dir, DiskGuard::RESERVE_BYTES_DEFAULT),
-            retention: config
-                .storage
-                .snapshots_kept
-                .map(|keep| Retention { snapshots_keep: keep, ..Retention::default() }),
-            snapshots: Arc::clone(&store),
-            snapshot_jobs: Arc::clone(&snapshots),
-            stats: Arc::clone(&facts.stats),
-        };
-        server.disk_threads.push(failures.spawn("log", move || writer.run())?);
+        let writer = Arc::new(Mutex::new(LogWriter::new(
+            log_file,
+            DiskGuard::new(&facts.log_dir, DiskGuard::RESERVE_BYTES_DEFAULT),
+            config.storage.snapshots_kept.map(|keep| Retention { snapshots_keep: keep, ..Retention::default() }),
+            Arc::clone(&store),
+            Arc::clone(&snapshots),
+            Arc::clone(&facts.stats),
+        )));
+        let thread = LogThread { writer: Arc::clone(&writer), requests: Arc::clone(&log), inbox: Arc::clone(&inbox) };
+        server.disk_threads.push(failures.spawn("log", move || thread.run())?);
         let stats = Arc::clone(&facts.stats);
         let snapshotter = Snapshotter { store, jobs: Arc::clone(&snapshots), inbox: Arc::clone(&inbox), stats };
         server.disk_threads.push(failures.spawn("snapshot", move || {
@@ -250,17 +246,14 @@ impl Parts {
             replica,
             inbox,
             workers: outboxes.clone(),
-            log,
+            log: LogHandle::new(writer, log),
             snapshots,
             clock,
             serving: Some(serving),
             finish,
             log_bytes,
         };
-        server.replica_thread = Some(failures.spawn("replica", move || {
-            driver.run();
-            Ok(())
-        })?);
+        server.replica_thread = Some(failures.spawn("replica", move || driver.run())?);
         // What is in the log is applied before anybody can connect.
         if is_serving.recv().is_err() {
             return Err(server.end_failed());
