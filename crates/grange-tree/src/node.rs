@@ -40,6 +40,8 @@ pub(crate) struct Extra {
     /// The child that was created last; the others hang on it.
     pub(crate) first_child: Option<Key<Node>>,
     pub(crate) child_count: u32,
+    /// Children, their children, and so on; kept because counting 10^6 znodes would keep everybody waiting.
+    pub(crate) descendant_count: u32,
     /// How often a child was created: the stored cversion.
     pub(crate) cversion: i32,
     pub(crate) pzxid: Zxid,
@@ -57,6 +59,7 @@ impl Extra {
             lifetime: Lifetime::Persistent,
             first_child: None,
             child_count: 0,
+            descendant_count: 0,
             cversion: 0,
             pzxid: czxid,
             ephemeral_next: None,

@@ -258,6 +258,22 @@ impl Store {
         self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
     }
 
+    /// Changes the records of a parent, its parent, and so on.
+    fn change_ancestors(&mut self, parent: Key<Node>, change: impl Fn(&mut Extra)) {
+        let mut next = Some(parent);
+        while let Some(key) = next {
+            change(self.change_extra(key));
+            next = self.nodes[key].parent;
+        }
+    }
+
+    /// Sets what a snapshot leaves out.
+    pub(crate) fn restore_descendant_count(&mut self, key: Key<Node>, count: u32) {
+        if count > 0 {
+            self.change_extra(key).descendant_count = count;
+        }
+    }
+
     /// Adds a child to `parent`, under a name it has no child of. `path_bytes` is the length of the whole path.
     pub(crate) fn insert(&mut self, parent: Place, name: &str, path_bytes: usize, birth: Birth<'_>) -> Place {
         let Birth { data, acl, lifetime, zxid, time_ms } = birth;
@@ -281,6 +297,7 @@ impl Store {
             extra.cversion = extra.cversion.wrapping_add(1);
             extra.pzxid = zxid;
         });
+        self.change_ancestors(parent.key, |extra| extra.descendant_count += 1);
         if let Lifetime::Ephemeral(session) = lifetime {
             self.link_ephemeral(key, session);
         }
@@ -319,6 +336,7 @@ impl Store {
             extra.child_count -= 1;
             extra.pzxid = zxid;
         });
+        self.change_ancestors(parent.key, |extra| extra.descendant_count -= 1);
     }
 
     /// Replaces the data and makes it version `version`.

@@ -195,6 +195,7 @@ fn decode_extra(reader: &mut Reader<'_>) -> Result<Extra> {
         lifetime,
         first_child: take_link(reader)?,
         child_count: take_u32(reader)?,
+        descendant_count: 0,
         cversion: reader.i32()?,
         pzxid: Zxid(reader.i64()?),
         ephemeral_next: take_link(reader)?,

@@ -149,6 +149,7 @@ struct Ancestor {
     place: Place,
     path_bytes: usize,
     children_left: u32,
+    descendant_count: u32,
 }
 
 impl Walk<'_> {
@@ -163,6 +164,10 @@ impl Walk<'_> {
                 if done.children_left > 0 {
                     return Err(SnapshotError::Contradiction("a znode has fewer children than it counts"));
                 }
+                if let Some(parent) = ancestors.last_mut() {
+                    parent.descendant_count += done.descendant_count + 1;
+                }
+                self.store.restore_descendant_count(done.place.key, done.descendant_count);
                 prev = Some(done.place.key);
                 next = self.store.node(done.place.key).next;
                 continue;
@@ -170,7 +175,7 @@ impl Walk<'_> {
             let (place, path_bytes) = self.enter(key, prev, ancestors.last_mut())?;
             let extra = self.visit(place, path_bytes)?;
             let (first_child, children_left) = extra.unwrap_or((None, 0));
-            ancestors.push(Ancestor { place, path_bytes, children_left });
+            ancestors.push(Ancestor { place, path_bytes, children_left, descendant_count: 0 });
             (prev, next) = (None, first_child);
         }
         if self.node_count != self.store.nodes.len() {
