@@ -29,6 +29,8 @@ mod identity;
 mod idle;
 mod node;
 mod session;
+
+mod ephemeral;
 mod store;
 
 mod multi;

@@ -1,11 +1,11 @@
 //! The znodes and everything that must change together with them.
 //!
-//! A method of [`Store`] is one indivisible change: it keeps the links, the index of names, the counters, the digest
+//! Sessions and their ephemerals are in [`crate::ephemeral`]. A method of [`Store`] is one indivisible change: it keeps the links, the index of names, the counters, the digest
 //! and the lists of ephemerals and idle znodes in step. It checks nothing: that is the business of [`crate::write`].
 
 use std::borrow::Cow;
 
-use grange_proto::{Lifetime, SessionId, Stat, Zxid};
+use grange_proto::{Lifetime, Stat, Zxid};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::acl::AclRef;
@@ -13,7 +13,7 @@ use crate::acl_table::AclTable;
 use crate::hash_index::HashIndex;
 use crate::idle::IdleNodes;
 use crate::node::{Extra, Node, Scratch};
-use crate::session::{Session, Sessions};
+use crate::session::Sessions;
 use crate::slab::{Key, Slab};
 
 const NAME_SHARDS: usize = 256;
@@ -68,17 +68,19 @@ pub(crate) struct Store {
     pub(crate) idle: IdleNodes,
     pub(crate) totals: Totals,
     pub(crate) root: Key<Node>,
+    /// Where names are found in memory, and nothing else, depends on it.
+    name_key: u64,
     scratch: Scratch,
     totals_before: Option<Totals>,
 }
 
 impl Store {
     /// Makes a store with nothing but the root.
-    pub(crate) fn new() -> Store {
+    pub(crate) fn new(name_key: u64) -> Store {
         let mut scratch = Scratch::new();
         let mut nodes = Slab::new();
         let root = nodes.insert(Node::new(b"", Some(b""), Zxid::ZERO, 0, &mut scratch));
-        let mut store = Store::assemble(nodes, Slab::new(), AclTable::new(), Sessions::new(), root);
+        let mut store = Store::assemble(nodes, Slab::new(), AclTable::new(), Sessions::new(), root, name_key);
         store.totals.digest = store.own_digest(store.root_place());
         store.totals.data_bytes = 1;
         store
@@ -91,6 +93,7 @@ impl Store {
         acls: AclTable,
         sessions: Sessions,
         root: Key<Node>,
+        name_key: u64,
     ) -> Store {
         Store {
             nodes,
@@ -101,6 +104,7 @@ impl Store {
             idle: IdleNodes::new(),
             totals: Totals::default(),
             root,
+            name_key,
             scratch: Scratch::new(),
             totals_before: None,
         }
@@ -129,12 +133,27 @@ impl Store {
     /// Finds a child.
     #[inline]
     pub(crate) fn child(&self, parent: Place, name: &[u8]) -> Option<Place> {
-        let path_hash = parent.child_hash(name);
-        let key = self.names.find(path_hash, |key| {
+        let key = self.names.find(self.name_hash(parent.key, name), |key| {
             let node = &self.nodes[key];
             node.parent == Some(parent.key) && node.name() == name
         })?;
-        Some(Place { key, path_hash })
+        Some(Place { key, path_hash: parent.child_hash(name) })
+    }
+
+    /// Returns the hash by which a child is found.
+    ///
+    /// It depends on a key that clients do not know, and so is not the hash that goes into the digest: whoever can
+    /// compute it can make names that all have the same one, and every look-up would have to walk through them.
+    #[inline]
+    fn name_hash(&self, parent: Key<Node>, name: &[u8]) -> u64 {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        xxh3_64_with_seed(name, self.name_key ^ u64::from(parent.number()).wrapping_mul(SPREAD))
+    }
+
+    /// Makes a znode findable under its parent.
+    pub(crate) fn index_name(&mut self, parent: Key<Node>, key: Key<Node>) {
+        let hash = self.name_hash(parent, self.nodes[key].name());
+        self.names.insert(hash, key);
     }
 
     #[inline]
@@ -191,11 +210,6 @@ impl Store {
         })
     }
 
-    /// Walks a session's ephemerals, the one created last first.
-    pub(crate) fn ephemerals(&self, session: &Session) -> impl Iterator<Item = Key<Node>> {
-        std::iter::successors(session.first_ephemeral, |key| self.extra(*key)?.ephemeral_next)
-    }
-
     /// Returns the path of a znode, and the place of each znode on it from the root down to itself.
     pub(crate) fn path(&self, key: Key<Node>) -> (String, Vec<Place>) {
         let mut keys: Vec<_> = std::iter::successors(Some(key), |key| self.nodes[*key].parent).collect();
@@ -236,7 +250,7 @@ impl Store {
     // Changes.
 
     /// Returns the record of a znode to change it, a new one if it has none.
-    fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
+    pub(crate) fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
         let extra = match self.nodes[key].extra {
             Some(extra) => extra,
             None => {
@@ -290,7 +304,7 @@ impl Store {
             self.nodes.change(next).prev = Some(key);
         }
         let place = Place { key, path_hash: parent.child_hash(name.as_bytes()) };
-        self.names.insert(place.path_hash, key);
+        self.index_name(parent.key, key);
         self.change_family(parent, |extra| {
             extra.first_child = Some(key);
             extra.child_count += 1;
@@ -316,7 +330,7 @@ impl Store {
         if let Some(Lifetime::Ephemeral(session)) = self.extra(key).map(|extra| extra.lifetime) {
             self.unlink_ephemeral(key, session);
         }
-        self.names.remove(place.path_hash, key);
+        self.names.remove(self.name_hash(parent.key, self.nodes[key].name()), key);
         let node = self.nodes.remove(key);
         if let Some(extra) = node.extra.map(|extra| self.extras.remove(extra))
             && let Some(acl) = extra.acl
@@ -401,59 +415,6 @@ impl Store {
     pub(crate) fn note_idle(&mut self, key: Key<Node>) {
         let node = &self.nodes[key];
         self.idle.add(key, node, node.extra.map(|extra| &self.extras[extra]));
-    }
-
-    fn link_ephemeral(&mut self, key: Key<Node>, owner: SessionId) {
-        let session = self.sessions.key(owner).expect("a session that creates an ephemeral is open");
-        let session = self.sessions.change(session);
-        let next = session.first_ephemeral.replace(key);
-        session.ephemeral_count += 1;
-        if let Some(next) = next {
-            self.change_extra(next).ephemeral_prev = Some(key);
-        }
-        self.change_extra(key).ephemeral_next = next;
-        self.totals.ephemeral_count += 1;
-    }
-
-    fn unlink_ephemeral(&mut self, key: Key<Node>, owner: SessionId) {
-        let extra = self.extra_or_implied(key);
-        let (next, prev) = (extra.ephemeral_next, extra.ephemeral_prev);
-        let session = self.sessions.key(owner).expect("a session stays until its last ephemeral is gone");
-        let session = self.sessions.change(session);
-        session.ephemeral_count -= 1;
-        if prev.is_none() {
-            session.first_ephemeral = next;
-        }
-        if let Some(next) = next {
-            self.change_extra(next).ephemeral_prev = prev;
-        }
-        if let Some(prev) = prev {
-            self.change_extra(prev).ephemeral_next = next;
-        }
-        self.totals.ephemeral_count -= 1;
-    }
-
-    /// Opens a session whose number is not taken.
-    pub(crate) fn open_session(&mut self, id: SessionId, timeout_ms: i32) {
-        let session = Session { id, timeout_ms, is_closing: false, first_ephemeral: None, ephemeral_count: 0 };
-        self.totals.digest = self.totals.digest.wrapping_add(session.digest());
-        self.sessions.open(session);
-    }
-
-    /// Marks a session as closing.
-    pub(crate) fn start_closing(&mut self, key: Key<Session>) {
-        let session = self.sessions.change(key);
-        let before = session.digest();
-        session.is_closing = true;
-        let after = session.digest();
-        self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
-    }
-
-    /// Removes a session that has no ephemerals left.
-    pub(crate) fn close_session(&mut self, key: Key<Session>) {
-        let digest = self.sessions.change(key).digest();
-        self.totals.digest = self.totals.digest.wrapping_sub(digest);
-        self.sessions.close(key);
     }
 
     // A multi.

@@ -71,9 +71,17 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Makes the tree of a new server: `/zookeeper` and what Apache's `DataTree` puts below it.
+    /// Makes the tree of a new server with a key that everybody knows: see [`Tree::with_name_key`].
     pub fn new() -> Tree {
-        let mut store = Store::new();
+        Tree::with_name_key(0)
+    }
+
+    /// Makes the tree of a new server: `/zookeeper` and what Apache's `DataTree` puts below it.
+    ///
+    /// `name_key` is a random number of this process. It protects the index of names from clients that would make
+    /// names of one hash; nothing that can be seen depends on it, so members of an ensemble have different ones.
+    pub fn with_name_key(name_key: u64) -> Tree {
+        let mut store = Store::new(name_key);
         let root = store.root_place();
         let zookeeper = add_reserved(&mut store, root, "zookeeper", "/zookeeper".len());
         add_reserved(&mut store, zookeeper, "config", "/zookeeper/config".len());

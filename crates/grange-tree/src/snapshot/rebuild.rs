@@ -24,6 +24,7 @@ pub struct TreeBuilder {
     extras: Slab<Extra>,
     /// Whether a chunk came twice.
     has_repetition: bool,
+    name_key: u64,
 }
 
 /// Slots of one kind that are put together block by block.
@@ -74,9 +75,15 @@ impl Default for TreeBuilder {
 }
 
 impl TreeBuilder {
-    /// Starts with no chunk.
+    /// Starts with no chunk, and with a key that everybody knows: see [`TreeBuilder::with_name_key`].
     pub fn new() -> TreeBuilder {
+        TreeBuilder::with_name_key(0)
+    }
+
+    /// Starts with no chunk; `name_key` is as in [`Tree::with_name_key`].
+    pub fn with_name_key(name_key: u64) -> TreeBuilder {
         TreeBuilder {
+            name_key,
             summary: None,
             acls: Assembly::new(),
             sessions: Assembly::new(),
@@ -120,7 +127,7 @@ impl TreeBuilder {
         let root = Key::from_number(summary.root)
             .filter(|root| nodes.get(*root).is_some_and(|node| node.parent.is_none()))
             .ok_or(SnapshotError::Contradiction("no root"))?;
-        let mut store = Store::assemble(nodes, self.extras, acls, sessions, root);
+        let mut store = Store::assemble(nodes, self.extras, acls, sessions, root, self.name_key);
         store.names.reserve(store.nodes.len());
         Walk { store: &mut store, node_count: 0 }.run()?;
         check_ephemerals(&mut store)?;
@@ -215,7 +222,7 @@ impl Walk<'_> {
         }
         let place = Place { key, path_hash: parent.place.child_hash(node.name()) };
         let path_bytes = parent.path_bytes + 1 + node.name().len();
-        self.store.names.insert(place.path_hash, key);
+        self.store.index_name(parent.place.key, key);
         Ok((place, path_bytes))
     }
 
