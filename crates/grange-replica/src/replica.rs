@@ -89,7 +89,7 @@ impl Replica {
         let Recovered { snapshot, hard_state, entries } = recovered;
         let (index, term, meta, tree) = match snapshot {
             Some(snapshot) => (snapshot.index, snapshot.term, Meta::decode(&snapshot.meta)?, snapshot.tree),
-            None => (0, 0, Meta { voters: vec![id], genesis: None }, Tree::new()),
+            None => (0, 0, Meta { voters: vec![id], genesis: None }, Tree::with_name_key(config.seed)),
         };
         if let Some(first) = entries.first().map(|entry| entry.index)
             && first != index + 1

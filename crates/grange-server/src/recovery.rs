@@ -1,5 +1,6 @@
 //! From the files of a data directory to what the replica starts with.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub enum DataError {
     /// The directory of the snapshots cannot be read.
     #[error("the snapshots cannot be read")]
     Snapshots(#[source] SnapshotError),
+    /// The system has no random number to give.
+    #[error("no random number can be drawn")]
+    Random(#[source] io::Error),
 }
 
 /// What was found, and the files to go on with.
@@ -36,6 +40,8 @@ pub(crate) struct Opened {
 /// Loads the newest snapshot that can be used and the entries behind it.
 pub(crate) fn open(snapshot_dir: &Path, log_dir: &Path, disk: Arc<dyn Disk>) -> Result<Opened, DataError> {
     let snapshots = SnapshotStore::open(snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
+    let name_key = disk.random_u64().map_err(DataError::Random)?;
+    let load = |reader: &SnapshotReader| load(reader, name_key);
     let newest = snapshots.list().map_err(DataError::Snapshots)?.pop();
     let options = |replay_from| LogOptions { replay_from, disk: Arc::clone(&disk), ..LogOptions::default() };
     // The usual case: the newest snapshot is in order, and the log before it need not be read.
@@ -79,7 +85,7 @@ fn read_entries(log: &Log, first: u64) -> Result<Vec<LogEntry>, LogError> {
 }
 
 /// Reads and decodes the chunks on several threads, then puts the tree together.
-fn load(reader: &SnapshotReader) -> Result<Loaded, SnapshotError> {
+fn load(reader: &SnapshotReader, name_key: u64) -> Result<Loaded, SnapshotError> {
     let next = AtomicUsize::new(0);
     let thread_count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(reader.chunk_count());
     let mut chunks: Vec<(usize, DecodedChunk)> = std::thread::scope(|scope| {
@@ -91,7 +97,7 @@ fn load(reader: &SnapshotReader) -> Result<Loaded, SnapshotError> {
         Ok::<_, SnapshotError>(chunks)
     })?;
     chunks.sort_unstable_by_key(|(at, _)| *at);
-    let mut builder = TreeBuilder::new();
+    let mut builder = TreeBuilder::with_name_key(name_key);
     for (_, chunk) in chunks {
         builder.add(chunk);
     }
