@@ -14,9 +14,11 @@
 pub mod wire;
 
 pub mod acl;
+mod body;
 pub mod connect;
 pub mod error;
 pub mod frame;
+mod header;
 pub mod ids;
 pub mod lifetime;
 pub mod multi;

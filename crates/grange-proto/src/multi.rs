@@ -3,11 +3,11 @@
 //! Request: `{i32 type, bool done = false, i32 err = -1}` and an operation's body, repeated; then `{-1, true, -1}`.
 //! Reply: the same headers with `err` filled in, each with the body of its result.
 
+use crate::body::{Create, PathVersion, SetData, Watchable};
 use crate::error::ErrorCode;
 use crate::op::Op;
-use crate::request::{Create, PathVersion, SetData, Watchable};
 use crate::stat::Stat;
-use crate::wire::{DecodeError, Reader, TextList, put_bool, put_buffer, put_i32, put_text};
+use crate::wire::{DecodeError, Reader, TextBody, TextList, put_bool, put_buffer, put_i32, put_text};
 
 const END_TYPE: i32 = -1;
 const ERROR_TYPE: i32 = -1;
@@ -77,10 +77,7 @@ impl<'a> MultiOp<'a> {
             MultiOp::Create(body) => body.encode(out),
             MultiOp::Delete(body) | MultiOp::Check(body) => body.encode(out),
             MultiOp::SetData(body) => body.encode(out),
-            MultiOp::GetData(body) | MultiOp::GetChildren(body) => {
-                put_text(out, body.path);
-                put_bool(out, body.watch);
-            }
+            MultiOp::GetData(body) | MultiOp::GetChildren(body) => body.encode(out),
         }
     }
 }
@@ -163,7 +160,7 @@ pub enum MultiResult<'a> {
     /// getData.
     GetData(Option<&'a [u8]>, Stat),
     /// getChildren.
-    GetChildren(crate::response::TextBody<'a>),
+    GetChildren(TextBody<'a>),
     /// The code of an error; 0 for an operation of a failed multi that would have succeeded.
     Error(i32),
 }
@@ -236,7 +233,7 @@ pub(crate) fn decode_results<'a>(reader: &mut Reader<'a>) -> Result<Vec<MultiRes
             Op::SetData => MultiResult::SetData(Stat::decode(reader)?),
             Op::Check => MultiResult::Check,
             Op::GetData => MultiResult::GetData(reader.buffer()?, Stat::decode(reader)?),
-            Op::GetChildren => MultiResult::GetChildren(crate::response::TextBody::Framed(TextList::decode(reader)?)),
+            Op::GetChildren => MultiResult::GetChildren(TextBody::Framed(TextList::decode(reader)?)),
             _ => return Err(unknown),
         });
     }

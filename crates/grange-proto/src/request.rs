@@ -1,84 +1,13 @@
 //! Requests: a header and a body that depends on the operation.
 
 use crate::acl::AclList;
+pub use crate::body::{Create, PathVersion, SetData, Watchable};
+pub use crate::header::RequestHeader;
 use crate::ids::Xid;
 use crate::multi::MultiOps;
 use crate::op::Op;
 use crate::watch::SetWatches;
-use crate::wire::{DecodeError, Reader, put_bool, put_buffer, put_i32, put_i64, put_text};
-
-/// The header of every request but the first frame of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestHeader {
-    /// The client's number for the request.
-    pub xid: Xid,
-    /// The code of the operation, known or not.
-    pub op_code: i32,
-}
-
-impl RequestHeader {
-    /// Bytes on the wire.
-    pub const WIRE_BYTES: usize = 8;
-
-    /// Takes the header.
-    #[inline]
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(RequestHeader { xid: Xid(reader.i32()?), op_code: reader.i32()? })
-    }
-
-    /// Appends the header.
-    #[inline]
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        put_i32(out, self.xid.0);
-        put_i32(out, self.op_code);
-    }
-}
-
-/// A path and the wish to be told when it changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Watchable<'a> {
-    /// The znode.
-    pub path: &'a str,
-    /// Whether to arm a watch.
-    pub watch: bool,
-}
-
-/// The body of a create of any kind.
-#[derive(Debug, Clone, Copy)]
-pub struct Create<'a> {
-    /// Which of the four operations asks: it decides the form of the reply.
-    pub op: Op,
-    /// The znode; for a sequential one the prefix of its name.
-    pub path: &'a str,
-    /// The data.
-    pub data: Option<&'a [u8]>,
-    /// The ACL; an empty one is refused.
-    pub acl: AclList<'a>,
-    /// The create mode as it came: see [`crate::CreateMode::from_flags`].
-    pub flags: i32,
-    /// The time to live of createTTL; `None` for the other three.
-    pub ttl_ms: Option<i64>,
-}
-
-/// The body of a delete, or of the check of a version in a multi.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathVersion<'a> {
-    /// The znode.
-    pub path: &'a str,
-    /// The version it must have; -1 for any.
-    pub version: i32,
-}
-
-/// The body of a setData.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SetData<'a> {
-    /// The znode.
-    pub path: &'a str,
-    /// The new data.
-    pub data: Option<&'a [u8]>,
-    /// The version it must have; -1 for any.
-    pub version: i32,
-}
+use crate::wire::{DecodeError, Reader, put_buffer, put_i32, put_i64, put_text};
 
 /// The body of a setACL.
 #[derive(Debug, Clone, Copy)]
@@ -263,10 +192,7 @@ impl<'a> Request<'a> {
             Request::Exists(body)
             | Request::GetData(body)
             | Request::GetChildren(body)
-            | Request::GetChildren2(body) => {
-                put_text(out, body.path);
-                put_bool(out, body.watch);
-            }
+            | Request::GetChildren2(body) => body.encode(out),
             Request::SetAcl(ref body) => {
                 put_text(out, body.path);
                 body.acl.encode(out);
@@ -296,62 +222,6 @@ impl<'a> Request<'a> {
             Request::CreateSession(timeout_ms) => put_i32(out, timeout_ms),
             Request::Ping | Request::WhoAmI | Request::CloseSession => {}
         }
-    }
-}
-
-impl<'a> Watchable<'a> {
-    #[inline]
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(Watchable { path: reader.text()?, watch: reader.bool()? })
-    }
-}
-
-impl<'a> Create<'a> {
-    #[inline]
-    pub(crate) fn decode(op: Op, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(Create {
-            op,
-            path: reader.text()?,
-            data: reader.buffer()?,
-            acl: AclList::decode(reader)?,
-            flags: reader.i32()?,
-            ttl_ms: if op == Op::CreateTtl { Some(reader.i64()?) } else { None },
-        })
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_text(out, self.path);
-        put_buffer(out, self.data);
-        self.acl.encode(out);
-        put_i32(out, self.flags);
-        if let Some(ttl_ms) = self.ttl_ms {
-            put_i64(out, ttl_ms);
-        }
-    }
-}
-
-impl<'a> PathVersion<'a> {
-    #[inline]
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(PathVersion { path: reader.text()?, version: reader.i32()? })
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_text(out, self.path);
-        put_i32(out, self.version);
-    }
-}
-
-impl<'a> SetData<'a> {
-    #[inline]
-    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(SetData { path: reader.text()?, data: reader.buffer()?, version: reader.i32()? })
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_text(out, self.path);
-        put_buffer(out, self.data);
-        put_i32(out, self.version);
     }
 }
 

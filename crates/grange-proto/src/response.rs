@@ -2,43 +2,13 @@
 
 use crate::acl::{Acl, AclList, put_acls};
 use crate::error::ErrorCode;
+pub use crate::header::ReplyHeader;
 use crate::ids::{Xid, Zxid};
 use crate::multi::{self, MultiResult};
 use crate::op::Op;
 use crate::stat::Stat;
+pub use crate::wire::TextBody;
 use crate::wire::{DecodeError, Reader, TextList, put_buffer, put_i32, put_length, put_text};
-
-/// The header of every reply and every watch event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplyHeader {
-    /// The request that is answered.
-    pub xid: Xid,
-    /// The newest transaction the server had applied.
-    pub zxid: Zxid,
-    /// 0, or the code of an error, which leaves out the body.
-    pub err: i32,
-}
-
-impl ReplyHeader {
-    /// Bytes on the wire.
-    pub const WIRE_BYTES: usize = 16;
-
-    /// Appends the header.
-    #[inline]
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut bytes = [0; Self::WIRE_BYTES];
-        bytes[..4].copy_from_slice(&self.xid.0.to_be_bytes());
-        bytes[4..12].copy_from_slice(&self.zxid.0.to_be_bytes());
-        bytes[12..].copy_from_slice(&self.err.to_be_bytes());
-        out.extend_from_slice(&bytes);
-    }
-
-    /// Takes the header.
-    #[inline]
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(ReplyHeader { xid: Xid(reader.i32()?), zxid: Zxid(reader.i64()?), err: reader.i32()? })
-    }
-}
 
 /// The body of a successful reply, borrowed from the tree (to send it) or from a frame (to read it).
 #[derive(Debug, Clone)]
@@ -67,32 +37,6 @@ pub enum Response<'a> {
     Token(Option<&'a [u8]>),
     /// multi and multiRead.
     Multi(Vec<MultiResult<'a>>),
-}
-
-/// A list of strings, as it comes or as it goes.
-#[derive(Debug, Clone)]
-pub enum TextBody<'a> {
-    /// Read from a frame.
-    Framed(TextList<'a>),
-    /// Collected for sending.
-    Collected(Vec<&'a str>),
-}
-
-impl<'a> TextBody<'a> {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            TextBody::Framed(list) => list.encode(out),
-            TextBody::Collected(items) => crate::wire::put_texts(out, items.iter().copied()),
-        }
-    }
-
-    /// Returns the strings.
-    pub fn to_vec(&self) -> Vec<&'a str> {
-        match self {
-            TextBody::Framed(list) => list.iter().collect(),
-            TextBody::Collected(items) => items.clone(),
-        }
-    }
 }
 
 /// An ACL, as it comes or as it goes.

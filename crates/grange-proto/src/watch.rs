@@ -1,7 +1,7 @@
 //! Watches: what arms them, what they report.
 
+use crate::header::ReplyHeader;
 use crate::ids::{Xid, Zxid};
-use crate::response::ReplyHeader;
 use crate::wire::{DecodeError, Reader, TextList, put_i32, put_i64, put_text};
 
 /// What happened to a znode.

@@ -167,6 +167,32 @@ impl<'a> TextList<'a> {
     }
 }
 
+/// A list of strings, as it comes or as it goes.
+#[derive(Debug, Clone)]
+pub enum TextBody<'a> {
+    /// Read from a frame.
+    Framed(TextList<'a>),
+    /// Collected for sending.
+    Collected(Vec<&'a str>),
+}
+
+impl<'a> TextBody<'a> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            TextBody::Framed(list) => list.encode(out),
+            TextBody::Collected(items) => put_texts(out, items.iter().copied()),
+        }
+    }
+
+    /// Returns the strings.
+    pub fn to_vec(&self) -> Vec<&'a str> {
+        match self {
+            TextBody::Framed(list) => list.iter().collect(),
+            TextBody::Collected(items) => items.clone(),
+        }
+    }
+}
+
 /// Appends an `int`.
 #[inline]
 pub fn put_i32(out: &mut Vec<u8>, value: i32) {

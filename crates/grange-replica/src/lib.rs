@@ -19,6 +19,7 @@ mod entry;
 mod event;
 mod inspect;
 mod password;
+mod progress;
 mod proposals;
 mod reads;
 mod reaper;

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Output, Start};
 use crate::entry::encode_genesis_entry;
 use crate::event::{Action, ConnId, ConnectAttempt, Event, LogEntry, Now};
 use crate::password::Passwords;
+use crate::progress::Progress;
 use crate::proposals::{Origin, Proposals};
 use crate::reads::Reads;
 use crate::reaper::Reaper;
@@ -52,24 +53,6 @@ pub struct Replica {
     founding: bool,
     next_session: i64,
     last_tick_ms: u64,
-}
-
-/// How far the log is applied.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Progress {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
-    /// Requests and bytes applied since the last snapshot was begun.
-    pub(crate) requests: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Progress {
-    pub(crate) fn note(&mut self, entry: &LogEntry) {
-        self.index = entry.index;
-        self.term = entry.term;
-        self.bytes += entry.data.len() as u64;
-    }
 }
 
 /// Counters for operators.

@@ -6,7 +6,7 @@ use grange_tree::Tree;
 use crate::config::{Genesis, RecoverError, SnapshotPolicy};
 use crate::entry::{decode_genesis, encode_genesis};
 use crate::event::SnapshotImage;
-use crate::replica::Progress;
+use crate::progress::Progress;
 
 const META_VERSION: u8 = 1;
 
