@@ -34,10 +34,12 @@ enum Command {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    let name = prop_oneof![8 => "[abc]", 1 => Just("..".to_owned()), 1 => Just(String::new())];
-    let valid = proptest::collection::vec("[abc]", 1..4).prop_map(|names| format!("/{}", names.join("/")));
+    let valid = prop_oneof![5 => 1..2usize, 4 => 2..3usize, 1 => 3..5usize]
+        .prop_flat_map(|depth| proptest::collection::vec("[ab]", depth))
+        .prop_map(|names| format!("/{}", names.join("/")));
+    let name = prop_oneof![8 => "[ab]", 1 => Just("..".to_owned()), 1 => Just(String::new())];
     let odd = proptest::collection::vec(name, 0..3).prop_map(|names| names.join("/"));
-    prop_oneof![20 => valid, 1 => odd, 1 => Just("/".to_owned()), 1 => Just("/zookeeper/config".to_owned())]
+    prop_oneof![40 => valid, 1 => odd, 1 => Just("/".to_owned()), 1 => Just("/zookeeper/config".to_owned())]
 }
 
 fn data() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -45,14 +47,13 @@ fn data() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 fn version() -> impl Strategy<Value = i32> {
-    prop_oneof![4 => Just(-1), 2 => 0..3i32]
+    prop_oneof![6 => Just(-1), 2 => 0..3i32]
 }
 
 fn simple() -> impl Strategy<Value = Command> {
-    let ttl = prop_oneof![20 => Just(None), 2 => Just(Some(50)), 1 => (-1..1i64).prop_map(Some)];
     prop_oneof![
-        8 => (path(), data(), prop_oneof![6 => Just(0), 6 => 0..8i32], ttl, acl()).prop_map(
-            |(path, data, flags, ttl_ms, acl)| Command::Create { path, data, flags, ttl_ms, acl }
+        8 => (path(), data(), mode(), acl()).prop_map(
+            |(path, data, (flags, ttl_ms), acl)| Command::Create { path, data, flags, ttl_ms, acl }
         ),
         4 => (path(), version()).prop_map(|(path, version)| Command::Delete { path, version }),
         4 => (path(), data(), version()).prop_map(|(path, data, version)| Command::Set { path, data, version }),
@@ -60,19 +61,30 @@ fn simple() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Flags and a time to live: mostly those of persistent znodes, so that others find parents.
+fn mode() -> impl Strategy<Value = (i32, Option<i64>)> {
+    let any_ttl = prop_oneof![Just(None), Just(Some(50)), (-1..1i64).prop_map(Some)];
+    prop_oneof![
+        12 => Just((0, None)),
+        4 => (1..5i32).prop_map(|flags| (flags, None)),
+        2 => (5..7i32).prop_map(|flags| (flags, Some(50))),
+        1 => (0..8i32, any_ttl),
+    ]
+}
+
 fn acl() -> impl Strategy<Value = usize> {
-    prop_oneof![10 => Just(0), 1 => 0..ACLS.len()]
+    prop_oneof![30 => Just(0), 1 => 0..ACLS.len()]
 }
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        20 => simple(),
-        2 => (path(), 0..ACLS.len(), version()).prop_map(|(path, acl, version)| Command::SetAcl { path, acl, version }),
-        5 => proptest::collection::vec(simple(), 0..6).prop_map(Command::Multi),
-        1 => path().prop_map(|path| Command::Reap { path }),
-        1 => Just(Command::Open),
+        80 => simple(),
+        2 => (path(), prop_oneof![3 => Just(0), 1 => 0..ACLS.len()], version()).prop_map(|(path, acl, version)| Command::SetAcl { path, acl, version }),
+        20 => proptest::collection::vec(simple(), 0..5).prop_map(Command::Multi),
+        4 => path().prop_map(|path| Command::Reap { path }),
+        3 => Just(Command::Open),
         1 => Just(Command::Close),
-        1 => Just(Command::Snapshot),
+        3 => Just(Command::Snapshot),
     ]
 }
 
@@ -501,12 +513,15 @@ pub(crate) fn restore(chunks: &[Vec<u8>]) -> Tree {
     builder.finish().unwrap()
 }
 
-/// Runs commands on both and returns what came out of the tree.
+/// Runs commands on both and returns what came out of the tree, and its snapshot.
 fn run_commands(commands: &[(i64, Command)]) -> (Vec<String>, Vec<Vec<u8>>) {
     let mut run = Run::new();
     run.statement("auth digest u:h");
     let mut model = Model::new();
     model.write(1, &Command::Open).unwrap();
+    for session in 2..4 {
+        assert_eq!(write(&mut run, session, &Command::Open), model.write(session, &Command::Open).unwrap());
+    }
     let mut kept: Vec<(Model, TreeSnapshot)> = Vec::new();
     let mut results = Vec::new();
     for (index, (session, command)) in commands.iter().enumerate() {
@@ -544,7 +559,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tree_does_what_the_model_does(commands in proptest::collection::vec((1..4i64, command()), 1..120)) {
+    fn the_tree_does_what_the_model_does(commands in proptest::collection::vec((1..4i64, command()), 1..250)) {
         let first = run_commands(&commands);
         // The same once more: nothing depends on anything but the commands.
         prop_assert_eq!(first, run_commands(&commands));
