@@ -16,7 +16,7 @@ use crate::config::{Genesis, RecoverError, Recovered, ReplicaConfig};
 use crate::connections::{Asked, Connections, Pending, Phase, Refusal};
 use crate::engine::{Engine, Output, Start};
 use crate::entry::encode_genesis_entry;
-use crate::event::{Action, ConnId, ConnectAttempt, Event, LogEntry, Now};
+use crate::event::{Action, ConnId, ConnectAttempt, Event, Now};
 use crate::password::Passwords;
 use crate::progress::Progress;
 use crate::proposals::{Origin, Proposals};
