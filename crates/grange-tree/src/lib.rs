@@ -12,10 +12,11 @@
 //! - The digest is the sum of a share for each znode and session, kept up to date by every change. A snapshot that was
 //!   read back must add up to the same sum.
 //!
-//! In memory a znode is 64 bytes in a [`slab`], one allocation that holds its name and its data, and an entry of eight
-//! bytes in an index by the hash of its path. What few znodes have (children, an ACL, a lifetime) is in a record of its
-//! own. Siblings, and the ephemerals of a session, are linked. A snapshot freezes the slabs; what is written
-//! afterwards is copied first.
+//! In memory a znode is 64 bytes in a slab, one allocation that holds its name and its data, and an entry of eight bytes
+//! in an index by parent and name: 216 bytes with a name of 11 and data of 100, measured on 10^6 of them by
+//! `examples/tree_bench.rs`. What few znodes have (children, an ACL, a lifetime) is in a record of its own. Siblings,
+//! and the ephemerals of a session, are linked. A snapshot freezes the slabs; what is written afterwards is copied
+//! first. Memory that deleted znodes leave is used by the next ones.
 
 #![forbid(unsafe_code)]
 

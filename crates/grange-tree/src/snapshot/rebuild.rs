@@ -235,8 +235,8 @@ impl Walk<'_> {
                 return Err(SnapshotError::Contradiction("an access control list is missing"));
             }
             if let Lifetime::Ephemeral(_) = lifetime {
-                if child_count > 0 {
-                    return Err(SnapshotError::Contradiction("an ephemeral znode has children"));
+                if child_count > 0 || place.key == self.store.root {
+                    return Err(SnapshotError::Contradiction("an ephemeral znode is the root or has children"));
                 }
                 self.store.totals.ephemeral_count += 1;
             }

@@ -557,6 +557,22 @@ fn a_rich_session_closes_in_steps() {
 }
 
 #[test]
+fn ephemerals_far_from_the_root_go_in_smaller_steps() {
+    let mut run = Run::new();
+    let mut path = String::new();
+    for _ in 0..200 {
+        path.push_str("/d");
+        run.statement(&format!("create {path}"));
+    }
+    for n in 0..150 {
+        run.statement(&format!("create {path}/e{n} flags=1"));
+    }
+    assert!(run.statement("close").starts_with("closing"));
+    assert!(run.statement("close").starts_with("closed"));
+    assert_eq!(run.tree.node_count(), 204);
+}
+
+#[test]
 fn a_path_may_have_very_many_components() {
     let mut run = Run::new();
     let mut path = String::new();
