@@ -86,7 +86,7 @@ impl Word {
     }
 }
 
-/// The words that are answered; others get a line that says so. The default is `srvr` alone.
+/// The words that are answered; others get a line that says so. `srvr` always is, and by default nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whitelist(u32);
 
@@ -99,7 +99,7 @@ impl Default for Whitelist {
 impl Whitelist {
     /// Reads words between commas; `*` is all of them. What is no word is left out, as in Apache's server.
     pub fn parse(text: &str) -> Whitelist {
-        let mut bits = 0;
+        let mut bits = Word::Srvr.bit();
         for name in text.split(',').map(str::trim) {
             match Word::ALL.iter().find(|word| word.text() == name) {
                 _ if name == "*" => bits = u32::MAX,
@@ -214,7 +214,9 @@ mod tests {
         assert!(Whitelist::default().allows(Word::Srvr));
         assert!(!Whitelist::default().allows(Word::Ruok));
         let some = Whitelist::parse(" ruok ,mntr,nonsense");
-        assert!(some.allows(Word::Ruok) && some.allows(Word::Mntr) && !some.allows(Word::Srvr));
+        assert!(
+            some.allows(Word::Ruok) && some.allows(Word::Mntr) && some.allows(Word::Srvr) && !some.allows(Word::Cons)
+        );
         assert!(Word::ALL.iter().all(|word| Whitelist::parse("*").allows(*word)));
     }
 

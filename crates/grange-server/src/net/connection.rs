@@ -280,6 +280,7 @@ impl Connection {
         if answered == 0 && self.output.bytes() > OUTPUT_BYTES_HARD_MAX {
             return Err(CloseReason::Output(self.output.bytes()));
         }
+        let reply_bytes = bytes.len();
         if !matches!(self.phase, Phase::Closing | Phase::Lingering) {
             self.output.push(bytes);
         }
@@ -287,7 +288,7 @@ impl Connection {
             self.phase = Phase::Open;
             return Ok(0);
         }
-        Ok(self.in_flight.answered(usize::try_from(answered).unwrap_or(usize::MAX)))
+        Ok(self.in_flight.answered(usize::try_from(answered).unwrap_or(usize::MAX), reply_bytes))
     }
 
     /// Queues the answer to a four-letter word, and closes.

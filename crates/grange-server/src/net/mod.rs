@@ -13,7 +13,7 @@
 //! | connections of an address, connections in all | [`crate::config::Limits`] | closed at accept |
 //! | time until a handshake is complete | [`HANDSHAKE_TIME_MAX`] | closed |
 //! | bytes of a frame | [`crate::config::Limits::frame_bytes_max`] | closed |
-//! | requests of a connection in flight | [`REQUESTS_IN_FLIGHT_MAX`] | not read from until half are answered |
+//! | requests of a connection in flight | [`REQUESTS_IN_FLIGHT_MAX`], fewer if replies are large | not read from until half are answered |
 //! | request bytes of a connection in flight | [`REQUEST_BYTES_IN_FLIGHT_MAX`] | not read from |
 //! | request bytes of all connections in flight | [`REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX`] | nobody is read from |
 //! | unwritten output of a connection | [`OUTPUT_BYTES_MAX`] | not read from |
@@ -25,6 +25,7 @@ mod in_flight;
 mod listener;
 mod outbox;
 mod output;
+mod window;
 mod worker;
 
 use std::time::Duration;
@@ -37,8 +38,8 @@ pub(crate) use worker::{Worker, WorkerConfig};
 
 use grange_replica::ConnId;
 
-/// Requests of one connection that are passed on and not answered.
-pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 2048;
+/// Requests of one connection that are passed on and not answered. The larger the replies, the fewer there may be.
+pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 /// Bytes of such requests; at least one frame is always let through.
 pub(crate) const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 /// Bytes of such requests of all connections.

@@ -46,6 +46,8 @@ fn a_client_that_does_not_read_is_not_read_from_and_others_go_on() {
         }
     };
     assert!(stalled, "the server has read {sent} bytes of requests whose replies nobody reads");
+    let resident = resident_bytes();
+    assert!(resident < 400 << 20, "{resident} bytes are in memory: the replies are not bounded");
     let (mut other, _) = Client::open(server.local_addr(), 60_000);
     assert_eq!(other.create("/small", b"x", 0), 0);
     assert_eq!(other.get("/small").unwrap(), b"x");
@@ -59,4 +61,10 @@ fn many_connections_that_say_nothing_disturb_nobody() {
     assert_eq!(client.create("/a", b"", 0), 0);
     drop(silent);
     assert_eq!(client.get("/a").unwrap(), b"");
+}
+
+/// Memory of this process, which holds the server and all tests of this binary.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
