@@ -21,5 +21,6 @@ pub use servers::{ServerAddress, Servers, ServersError};
 
 pub use zookeeper_client::{
     Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, Error as ClientError, EventType,
-    MultiWriteError, MultiWriteResult, OneshotWatcher, Permission, PersistentWatcher, SessionState, Stat, WatchedEvent,
+    MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher, SessionState, Stat,
+    WatchedEvent,
 };

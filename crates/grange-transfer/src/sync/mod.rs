@@ -15,6 +15,7 @@ mod queue;
 mod report;
 mod transfer;
 mod worker;
+mod znode_queue;
 
 use std::num::NonZero;
 use std::path::Path;
@@ -29,6 +30,7 @@ pub use memory_queue::MemoryQueue;
 pub use part::{DamagedPart, Item, Named, Part, Phase, Presence};
 pub use queue::{Claim, ClaimId, QueueError, Take, WorkQueue};
 pub use report::{Change, Figures, Observer, PROBLEMS_KEPT_MAX, Problem, Progress, Severity, Unobserved};
+pub use znode_queue::ZnodeQueue;
 
 use crate::mover::ContentMover;
 use crate::path::RelPath;

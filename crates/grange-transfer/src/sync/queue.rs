@@ -47,7 +47,8 @@ pub trait WorkQueue: Clone + Send + Sync + 'static {
     /// The caller must hold no claims of its own, or it may wait for itself.
     fn take(&self) -> impl Future<Output = Result<Take, QueueError>> + Send;
 
-    /// Declares claims done, and in the same step appends the `late` parts that they left.
+    /// Appends the `late` parts that claims have left, then declares the claims done. Never the second without the
+    /// first.
     fn complete(&self, claims: Vec<ClaimId>, late: Vec<Part>) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// How many parts the queue could use now: more than 0 when somebody has nothing to do. Costs no round trip.
@@ -60,6 +61,12 @@ pub enum QueueError {
     /// The coordination server refused or is out of reach.
     #[error("the work queue's server failed: {0}")]
     Server(String),
+    /// The job exists already and is another one.
+    #[error("a job with other parameters is there: {found}")]
+    Differs {
+        /// Its parameters.
+        found: String,
+    },
     /// A part cannot be read.
     #[error(transparent)]
     Damaged(#[from] DamagedPart),
