@@ -14,6 +14,7 @@ mod man;
 mod output;
 mod serve;
 mod shell;
+mod sync;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
+    Sync(sync::SyncArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -77,6 +79,7 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
+        Command::Sync(args) => sync::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),
         Command::Man(args) => man::run(cx, &args, Cli::command()),

@@ -46,10 +46,20 @@ impl<Q: WorkQueue> Worker<Q> {
             Ok(()) => Ok(()),
             Err(NamespaceError::Stop(error)) => Err(*error),
             Err(NamespaceError::At { doing, source }) => {
-                self.failed(&pair.path.join(&named.name), doing, &source);
+                let path = pair.path.join(&named.name);
+                let is_gone = source.kind() == io::ErrorKind::NotFound;
+                if is_gone && pair.source.find(&named.name).is_ok_and(|found| found.is_none()) {
+                    self.vanished(&path);
+                } else {
+                    self.failed(&path, doing, &source);
+                }
                 Ok(())
             }
         }
+    }
+
+    fn vanished(&self, path: &RelPath) {
+        self.job.report.problem(Severity::Vanished, path, "it vanished from the source".to_owned());
     }
 
     fn try_entry(&mut self, pair: &mut Pair, named: &Named) -> Result<(), NamespaceError> {
@@ -82,7 +92,7 @@ impl<Q: WorkQueue> Worker<Q> {
     ) -> Result<(), NamespaceError> {
         let path = pair.path.join(&named.name);
         if named.presence != Presence::Destination {
-            self.job.report.problem(Severity::Vanished, &path, "it vanished from the source".into());
+            self.vanished(&path);
         }
         let (Some(dir), Some(record)) = (&pair.destination, destination) else { return Ok(()) };
         let unwanted = self.job.options.delete && pair.source_is_alive();

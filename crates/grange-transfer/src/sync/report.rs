@@ -33,7 +33,7 @@ pub enum Severity {
 
 impl fmt::Display for Severity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
+        out.pad(match self {
             Severity::Failed => "failed",
             Severity::Changed => "changed",
             Severity::Vanished => "vanished",
@@ -58,7 +58,7 @@ pub enum Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
+        out.pad(match self {
             Change::Create => "create",
             Change::Copy => "copy",
             Change::Link => "link",

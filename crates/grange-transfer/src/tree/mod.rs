@@ -7,6 +7,7 @@ mod attributes;
 mod base;
 mod listing;
 mod record;
+mod xattr_call;
 mod xattrs;
 
 pub use attributes::{Identity, Ownership, set_attributes, set_times};

@@ -8,3 +8,4 @@ mod program;
 mod serve;
 mod server;
 mod shell;
+mod sync;
