@@ -128,7 +128,7 @@ impl LogWriter {
         }
         let took = started.elapsed();
         self.sync_time_average = (self.sync_time_average * (SYNC_AVERAGE_COUNT - 1) + took) / SYNC_AVERAGE_COUNT;
-        self.stats.synced(took);
+        self.stats.syncs.add(took);
         Ok(())
     }
 

@@ -89,8 +89,8 @@ impl Server {
         let data_dir = open_data_dir(&config.storage, temporary.as_ref())?;
         let disk: Arc<dyn Disk> = if config.storage.sync { Arc::new(RealDisk) } else { Arc::new(UnsyncedDisk) };
         let opened = recovery::open(&data_dir.snapshot_dir(), data_dir.log_dir(), disk)?;
-        let parts = Parts::new(&config)?;
         let facts = Arc::new(server_facts(&config, local_addr, &data_dir));
+        let parts = Parts::new(&config, &facts)?;
         let server = parts.assemble(&config, opened, port, facts, data_dir, temporary)?;
         tracing::info!(address = %local_addr, took_ms = started.elapsed().as_millis(), "clients can connect");
         Ok(server)
@@ -164,19 +164,20 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config) -> io::Result<Parts> {
+    fn new(config: &Config, facts: &Arc<ServerFacts>) -> io::Result<Parts> {
         let clock = Clock::start();
         let inbox = Arc::new(Mailbox::default());
         let count = config.io_threads.get().min(WORKERS_MAX);
         let workers = (0..count)
             .map(|number| {
-                Worker::new(WorkerConfig {
+                let worker = WorkerConfig {
                     number,
                     inbox: Arc::clone(&inbox),
                     frame_bytes_max: config.limits.frame_bytes_max,
                     in_flight_bytes_max: REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX / count,
                     clock,
-                })
+                };
+                Worker::new(worker, Arc::clone(facts))
             })
             .collect::<io::Result<Vec<_>>>()?;
         let outboxes: Vec<Outbox> = workers.iter().map(Worker::outbox).collect();
@@ -260,9 +261,8 @@ impl Parts {
         }
         let mut listener = Some(port.listen()?);
         for (number, mut worker) in workers.into_iter().enumerate() {
-            worker.set_facts(Arc::clone(&facts));
             if let Some(listener) = listener.take() {
-                worker.listen(listener, outboxes.clone(), Arc::clone(&facts))?;
+                worker.listen(listener, outboxes.clone())?;
             }
             server.io_threads.push(failures.spawn(&format!("io-{number}"), move || worker.run())?);
         }

@@ -1,6 +1,7 @@
 //! The snapshot thread: encodes the tree as it was at one entry, while the replica goes on.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use grange_replica::{Event, SnapshotImage};
 
@@ -42,9 +43,10 @@ impl Snapshotter {
 
     fn save(&self, image: SnapshotImage) {
         let index = image.index;
+        let started = Instant::now();
         match self.write(image) {
             Ok(file) => {
-                self.stats.snapshot_saved();
+                self.stats.snapshots.add(started.elapsed());
                 tracing::debug!(index, bytes = file.bytes, "a snapshot is saved");
                 self.inbox.push(Event::SnapshotSaved { index });
             }

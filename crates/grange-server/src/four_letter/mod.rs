@@ -198,7 +198,7 @@ impl Exchange {
     fn with_connections(&self, connections: &[ConnectionReport]) -> String {
         match (self.word, &self.summary) {
             (Word::Cons, _) => text::cons(self.peer, connections),
-            (Word::Dump, _) => text::dump(&self.sessions, connections, &self.facts),
+            (Word::Dump, _) => text::dump(self.peer, &self.sessions, connections, &self.facts),
             (_, Some(summary)) => text::stat(self.peer, connections, summary, &self.facts),
             (_, None) => String::new(),
         }

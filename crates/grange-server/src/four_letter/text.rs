@@ -10,6 +10,7 @@ use grange_replica::{ConnectionReport, Latency, Mode, SessionReport, Summary, Wa
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::process::{ServerFacts, directory_bytes, file_descriptors};
+use crate::net::HANDSHAKE_TIME_MAX;
 
 /// The ZooKeeper release whose protocol this server speaks, and its own version. Tools split it at the first `-`.
 const VERSION: &str = concat!("3.9.0-grange-", env!("CARGO_PKG_VERSION"), ", built on Linux");
@@ -105,7 +106,12 @@ pub(super) fn cons(peer: SocketAddr, connections: &[ConnectionReport]) -> String
     out
 }
 
-pub(super) fn dump(sessions: &[SessionReport], connections: &[ConnectionReport], facts: &ServerFacts) -> String {
+pub(super) fn dump(
+    peer: SocketAddr,
+    sessions: &[SessionReport],
+    connections: &[ConnectionReport],
+    facts: &ServerFacts,
+) -> String {
     let mut out = String::from("SessionTracker dump:\n");
     let expiries = by_expiry(sessions.iter().map(|one| (one.expires_in_ms, one.session)), facts.sessions.tick_ms);
     line!(out, "Session Sets ({})/({}):", expiries.len(), sessions.len());
@@ -123,13 +129,15 @@ pub(super) fn dump(sessions: &[SessionReport], connections: &[ConnectionReport],
             line!(out, "\t{path}");
         }
     }
-    let timeout = |one: &ConnectionReport| u64::try_from(one.timeout_ms).ok();
-    let idle = by_expiry(connections.iter().map(|one| (timeout(one), one)), facts.sessions.tick_ms);
-    line!(out, "Connections dump:\nConnections Sets ({})/({}):", idle.len(), connections.len());
+    // The connection that asks is there too; it would be closed like one that never opens a session.
+    let asking = (u64::try_from(HANDSHAKE_TIME_MAX.as_millis()).ok(), (peer, SessionId::NONE));
+    let others = connections.iter().map(|one| (u64::try_from(one.timeout_ms).ok(), (one.peer, one.session)));
+    let idle = by_expiry(std::iter::once(asking).chain(others), facts.sessions.tick_ms);
+    line!(out, "Connections dump:\nConnections Sets ({})/({}):", idle.len(), connections.len() + 1);
     for (at_ms, members) in &idle {
         line!(out, "{} expire at {}:", members.len(), java_date(*at_ms));
-        for connection in members {
-            line!(out, "\tip: /{} sessionId: {}", connection.peer, connection.session);
+        for (peer, session) in members {
+            line!(out, "\tip: /{peer} sessionId: {session}");
         }
     }
     out
@@ -176,7 +184,7 @@ pub(super) fn hash(summary: &Summary) -> String {
 
 pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
     let (open_files, open_files_max) = file_descriptors();
-    let sync = facts.stats.sync_times();
+    let stats = &facts.stats;
     let mut out = String::new();
     let mut put = |name: &str, value: &dyn std::fmt::Display| line!(out, "zk_{name}\t{value}");
     put("version", &VERSION);
@@ -197,15 +205,24 @@ pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
     put("open_file_descriptor_count", &open_files);
     put("max_file_descriptor_count", &open_files_max);
     put("uptime", &facts.started.elapsed().as_millis());
+    put("bytes_received_count", &stats.bytes_received.get());
+    put("connection_request_count", &stats.connections_accepted.get());
+    put("connection_drop_count", &stats.connections_closed.get());
     put("connection_drop_probability", &"0.0");
-    put("connection_rejected", &facts.stats.connections_refused());
-    put("sessionless_connections_expired", &facts.stats.sessionless_expired());
+    put("connection_rejected", &stats.connections_refused.get());
+    put("sessionless_connections_expired", &stats.sessionless_expired.get());
     put("stale_sessions_expired", &summary.sessions_expired);
-    put("snap_count", &facts.stats.snapshots_saved());
-    put("avg_fsynctime", &one_average_ms(sync.total_us, sync.count));
-    put("max_fsynctime", &(sync.max_us / 1000));
-    put("cnt_fsynctime", &sync.count);
-    put("sum_fsynctime", &(sync.total_us / 1000));
+    put("snap_count", &stats.snapshots.count());
+    // Of an ensemble, and of failures that end this server at once.
+    for name in ["connection_revalidate_count", "commit_count", "diff_count", "unrecoverable_error_count"] {
+        put(name, &0);
+    }
+    for (name, durations) in [("fsynctime", &stats.syncs), ("snapshottime", &stats.snapshots)] {
+        put(&format!("avg_{name}"), &one_average_ms(durations.total_us(), durations.count()));
+        put(&format!("max_{name}"), &(durations.max_us() / 1000));
+        put(&format!("cnt_{name}"), &durations.count());
+        put(&format!("sum_{name}"), &(durations.total_us() / 1000));
+    }
     for (op, count) in &summary.requests_by_op {
         put(&format!("op_count_{}", op.name()), count);
     }

@@ -78,6 +78,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) events: &'a mut Vec<Event>,
     /// Bytes in flight of all connections of the worker.
     pub(super) in_flight_bytes: &'a mut usize,
+    /// Counts what is read.
+    pub(super) received_bytes: &'a mut u64,
     pub(super) frame_bytes_max: usize,
     /// When the worker came to this read, in microseconds.
     pub(super) now_us: u64,
@@ -188,6 +190,7 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Progress::HasMore),
             Err(error) => return Err(error.into()),
         };
+        *around.received_bytes += count as u64;
         // A read that did not fill the buffer has emptied the socket; the kernel tells when there is something again.
         self.readable = count == around.scratch.len() || self.read_closed;
         let word = self.take_in(count, around)?;

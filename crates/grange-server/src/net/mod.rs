@@ -51,7 +51,7 @@ pub(crate) const OUTPUT_BYTES_HARD_MAX: usize = 64 << 20;
 /// Bytes that one read takes at most.
 const READ_BYTES_MAX: usize = 128 << 10;
 /// How long a connection may take until its first frame, or its four-letter word, is complete and answered.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a closed connection may take to read what was sent to it.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long requests in flight may take to be answered when the server stops.

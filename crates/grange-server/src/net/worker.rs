@@ -70,7 +70,7 @@ pub(crate) struct Worker {
     config: WorkerConfig,
     poll: Poll,
     outbox: Outbox,
-    facts: Option<Arc<ServerFacts>>,
+    facts: Arc<ServerFacts>,
     acceptor: Option<Acceptor>,
     connections: Slab<Connection>,
     generation: u32,
@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     unwritten: Vec<usize>,
     events: Vec<Event>,
     in_flight_bytes: usize,
+    /// Bytes read and not yet counted for all workers.
+    received_bytes: u64,
     scratch: Vec<u8>,
     handshakes: VecDeque<Deadline>,
     closings: VecDeque<Deadline>,
@@ -90,14 +92,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Makes a worker without connections. Errors: the system has no poll to give.
-    pub(crate) fn new(config: WorkerConfig) -> io::Result<Worker> {
+    pub(crate) fn new(config: WorkerConfig, facts: Arc<ServerFacts>) -> io::Result<Worker> {
         let poll = Poll::new()?;
         let outbox = Outbox::new(poll.registry(), WAKE)?;
         Ok(Worker {
             config,
             poll,
             outbox,
-            facts: None,
+            facts,
             acceptor: None,
             connections: Slab::new(),
             generation: 0,
@@ -105,6 +107,7 @@ impl Worker {
             unwritten: Vec::new(),
             events: Vec::new(),
             in_flight_bytes: 0,
+            received_bytes: 0,
             scratch: vec![0; READ_BYTES_MAX],
             handshakes: VecDeque::new(),
             closings: VecDeque::new(),
@@ -119,21 +122,18 @@ impl Worker {
         self.outbox.clone()
     }
 
-    /// Gives the worker what four-letter words tell.
-    pub(crate) fn set_facts(&mut self, facts: Arc<ServerFacts>) {
-        self.facts = Some(facts);
-    }
-
     /// Lets this worker accept for all `workers`.
-    pub(crate) fn listen(
-        &mut self,
-        listener: std::net::TcpListener,
-        workers: Vec<Outbox>,
-        facts: Arc<ServerFacts>,
-    ) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, listener: std::net::TcpListener, workers: Vec<Outbox>) -> io::Result<()> {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTEN, Interest::READABLE)?;
-        self.acceptor = Some(Acceptor { listener, facts, workers, next: 0, ready: true, paused_until: None });
+        self.acceptor = Some(Acceptor {
+            listener,
+            facts: Arc::clone(&self.facts),
+            workers,
+            next: 0,
+            ready: true,
+            paused_until: None,
+        });
         Ok(())
     }
 
@@ -237,6 +237,7 @@ impl Worker {
                 scratch: &mut self.scratch,
                 events: &mut self.events,
                 in_flight_bytes: &mut self.in_flight_bytes,
+                received_bytes: &mut self.received_bytes,
                 frame_bytes_max: self.config.frame_bytes_max,
                 now_us: self.config.clock.monotonic_us(),
             });
@@ -255,6 +256,7 @@ impl Worker {
     fn pass_events(&mut self) {
         if !self.events.is_empty() {
             self.config.inbox.append(&mut self.events);
+            self.facts.stats.bytes_received.add(std::mem::take(&mut self.received_bytes));
         }
     }
 
@@ -342,6 +344,7 @@ impl Worker {
             _ => tracing::debug!(conn = conn.0, %peer, %reason, "disconnected"),
         }
         self.in_flight_bytes -= connection.in_flight_bytes();
+        self.facts.stats.connections_closed.add(1);
         if connection.announced {
             self.events.push(Event::Disconnected(conn));
         }
@@ -350,9 +353,8 @@ impl Worker {
     }
 
     fn begin_word(&mut self, slot: usize, word: Word, argument: &[u8]) {
-        let Some(facts) = &self.facts else { return };
         let connection = &self.connections[slot];
-        let (exchange, step) = Exchange::begin(word, argument, connection.peer(), facts);
+        let (exchange, step) = Exchange::begin(word, argument, connection.peer(), &self.facts);
         let conn = connection.id();
         self.take_word_step(conn, exchange, step);
     }
@@ -390,9 +392,7 @@ impl Worker {
             if let Some(slot) = self.slot(conn)
                 && self.connections[slot].is_before_session()
             {
-                if let Some(facts) = &self.facts {
-                    facts.stats.sessionless_connection_expired();
-                }
+                self.facts.stats.sessionless_expired.add(1);
                 self.remove(slot, &CloseReason::HandshakeTime);
                 self.words.retain(|_, (asking, _)| *asking != conn);
             }
@@ -461,13 +461,14 @@ impl Acceptor {
         // An IPv4 client of an IPv6 socket is known by its IPv4 address, in ACLs too.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Some(permit) = self.facts.admission.admit(peer.ip()) else {
-            self.facts.stats.connection_refused();
+            self.facts.stats.connections_refused.add(1);
             return None;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the socket is gone already");
             return None;
         }
+        self.facts.stats.connections_accepted.add(1);
         Some(Accepted { stream, peer, permit })
     }
 }
