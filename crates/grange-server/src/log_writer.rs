@@ -291,3 +291,132 @@ fn stored(batch: &LogBatch) -> Batch {
 fn is_full(error: &LogError) -> bool {
     matches!(error, LogError::Full { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use grange_replica::LogEntry;
+
+    use super::*;
+    use crate::storage::log::LogOptions;
+    use crate::storage::sim_disk::{Faults, SimDisk};
+
+    const SEGMENT_BYTES: u64 = 64 << 10;
+
+    struct Fixture {
+        disk: SimDisk,
+        handle: LogHandle,
+        inbox: Arc<Mailbox<Event>>,
+        thread: std::thread::JoinHandle<Result<(), ServerFailure>>,
+    }
+
+    impl Fixture {
+        /// A log thread on a disk that has `reserve_bytes` too few bytes free unless that is 0.
+        fn start(reserve_bytes: u64) -> Fixture {
+            let disk = SimDisk::new(1);
+            let options =
+                LogOptions { segment_bytes: SEGMENT_BYTES, disk: Arc::new(disk.clone()), ..Default::default() };
+            let (log, _) = Log::open(Path::new("/log"), options).unwrap();
+            let store = SnapshotStore::open(Path::new("/snapshot"), Arc::new(disk.clone())).unwrap();
+            let guard = DiskGuard::new(&std::env::temp_dir(), reserve_bytes);
+            let writer =
+                LogWriter::new(log, guard, None, Arc::new(store), Arc::default(), Arc::new(EdgeStats::default()));
+            let (writer, requests, inbox) = (Arc::new(Mutex::new(writer)), Arc::default(), Arc::default());
+            let thread =
+                LogThread { writer: Arc::clone(&writer), requests: Arc::clone(&requests), inbox: Arc::clone(&inbox) };
+            let thread = std::thread::spawn(move || thread.run());
+            Fixture { disk, handle: LogHandle::new(writer, requests), inbox, thread }
+        }
+
+        /// Waits for the next events and describes them.
+        fn events(&mut self) -> Vec<String> {
+            let mut events = Vec::new();
+            let taken = self.inbox.take(&mut events, Some(Instant::now() + Duration::from_secs(20)));
+            assert_eq!(taken, Taken::Items, "nothing was reported");
+            for event in &events {
+                if let Event::LogSynced(number) = event {
+                    self.handle.synced(*number);
+                }
+            }
+            events.iter().map(|event| format!("{event:?}")).collect()
+        }
+
+        fn end(self) -> Result<(), ServerFailure> {
+            self.handle.requests.close();
+            drop(self.handle);
+            self.thread.join().unwrap()
+        }
+    }
+
+    fn batch(number: u64) -> LogBatch {
+        let entry = LogEntry { index: number, term: 1, data: Bytes::from(vec![1; 1000]) };
+        LogBatch { number, entries: vec![entry], hard_state: None, must_sync: true }
+    }
+
+    #[test]
+    fn batches_stay_in_order_whoever_writes_them() {
+        let mut fixture = Fixture::start(0);
+        fixture.handle.hand_over(batch(1));
+        assert!(!fixture.handle.may_write(), "an earlier batch is on its way");
+        assert_eq!(fixture.events(), ["LogSynced(1)"]);
+        // The thread lets go of the log a moment after it has reported.
+        while !fixture.handle.may_write() {
+            std::thread::yield_now();
+        }
+        let mut events = Vec::new();
+        fixture.handle.write(&mut vec![batch(2)], &mut events).unwrap();
+        assert_eq!(format!("{events:?}"), "[LogSynced(2)]");
+        fixture.handle.hand_over(batch(3));
+        assert_eq!(fixture.events(), ["LogSynced(3)"]);
+        fixture.end().unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_holds_batches_back_until_there_is_room() {
+        let mut fixture = Fixture::start(0);
+        fixture.disk.set_faults(Faults { capacity_bytes: Some(SEGMENT_BYTES * 3), ..Faults::default() });
+        let mut number = 0;
+        loop {
+            number += 1;
+            fixture.handle.hand_over(batch(number));
+            let events = fixture.events();
+            if events == ["LogFull"] {
+                break;
+            }
+            assert_eq!(events, [format!("LogSynced({number})")]);
+        }
+        assert!(!fixture.handle.may_write());
+        fixture.handle.hand_over(batch(number + 1));
+        fixture.disk.set_faults(Faults::default());
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|event| event != "LogHasRoom") {
+            seen.extend(fixture.events());
+        }
+        assert_eq!(seen[seen.len() - 2..], [format!("LogSynced({})", number + 1), "LogHasRoom".to_owned()]);
+        fixture.end().unwrap();
+    }
+
+    #[test]
+    fn a_disk_below_its_reserve_still_takes_what_is_in_flight() {
+        let mut fixture = Fixture::start(u64::MAX);
+        fixture.handle.hand_over(batch(1));
+        assert_eq!(fixture.events(), ["LogSynced(1)", "LogFull"]);
+        fixture.handle.hand_over(batch(2));
+        assert_eq!(fixture.events(), ["LogSynced(2)"]);
+        fixture.end().unwrap();
+    }
+
+    #[test]
+    fn a_failed_sync_is_final() {
+        let fixture = Fixture::start(0);
+        fixture.disk.set_faults(Faults { sync_fails_in: Some(0), ..Faults::default() });
+        let Fixture { mut handle, inbox, thread, .. } = fixture;
+        handle.hand_over(batch(1));
+        assert!(matches!(thread.join().unwrap(), Err(ServerFailure::Log(LogError::Io { .. }))));
+        let mut events = Vec::new();
+        inbox.take(&mut events, Some(Instant::now()));
+        assert!(events.is_empty(), "nothing is acknowledged: {events:?}");
+    }
+}

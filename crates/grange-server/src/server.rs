@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use grange_replica::{Event, Genesis, RecoverError, Recovered, Replica, ReplicaConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -80,6 +81,9 @@ impl Server {
     pub fn start(config: Config) -> Result<Server, StartError> {
         let started = Instant::now();
         warn_of_ignored_keys(&config);
+        if matches!(config.storage.place, DataPlace::Directory { .. }) {
+            raise_file_limit();
+        }
         let port = BoundPort::bind(config.listen)?;
         let local_addr = port.address();
         let temporary = match &config.storage.place {
@@ -276,6 +280,17 @@ fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result
         (DataPlace::Directory { data, log: None }, _) => DataDir::open(data),
         (DataPlace::Temporary, Some(directory)) => DataDir::open(directory.path()),
         (DataPlace::Temporary, None) => unreachable!("the directory is made where the place is temporary"),
+    }
+}
+
+/// Lets the process have as many files open as it may: each connection is one, and the usual limit is 1,024.
+///
+/// Not for a server inside another program, whose limit is that program's affair.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the number of open files stays limited");
     }
 }
 

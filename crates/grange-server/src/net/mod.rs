@@ -40,8 +40,9 @@ use grange_replica::ConnId;
 
 /// Requests of one connection that are passed on and not answered. The larger the replies, the fewer there may be.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 512;
-/// Bytes of such requests; at least one frame is always let through.
-pub(crate) const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
+/// Bytes of such requests; at least one frame is always let through. So little because all of it is done in one step,
+/// and long paths take long: others wait meanwhile.
+pub(crate) const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 256 << 10;
 /// Bytes of such requests of all connections.
 pub(crate) const REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX: usize = 256 << 20;
 /// Bytes that wait until the client reads them.

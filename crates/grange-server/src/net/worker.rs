@@ -27,6 +27,8 @@ const POLL_EVENTS_MAX: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
 /// Pause after the process has run out of files or memory for sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A failure to accept is logged at most this often.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Events are passed to the replica at the latest when so many are collected.
 const EVENTS_PER_PASS: usize = 64;
 
@@ -62,6 +64,7 @@ struct Acceptor {
     /// Set if there may be connections to accept.
     ready: bool,
     paused_until: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 /// One I/O thread's state.
@@ -133,6 +136,7 @@ impl Worker {
             next: 0,
             ready: true,
             paused_until: None,
+            logged: None,
         });
         Ok(())
     }
@@ -448,7 +452,10 @@ impl Acceptor {
                 // The client was gone again before it was accepted, or a signal came.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "connections cannot be accepted just now");
+                    if self.logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                        self.logged = Some(Instant::now());
+                        tracing::warn!(%error, "connections cannot be accepted just now: they wait");
+                    }
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     break;
                 }

@@ -11,4 +11,4 @@ pub mod snapshot;
 pub mod space;
 
 #[cfg(test)]
-mod sim_disk;
+pub(crate) mod sim_disk;
