@@ -425,7 +425,9 @@ impl Replica {
         }
     }
 
-    /// Auth packets are answered at once, whatever waits before them: their xid sets them apart.
+    /// Auth packets are answered at once, whatever waits before them.
+    ///
+    /// The reply carries the xid of the request: stock clients send [`Xid::AUTH`], others number auth packets as any.
     fn authenticate(&mut self, slot: ConnSlot, xid: Xid, op: Op, mut reader: Reader<'_>, now: Now) {
         let mut granted = false;
         if op == Op::Auth
@@ -436,7 +438,6 @@ impl Replica {
             granted = auth::authenticate(&packet, self.config.super_digest.as_deref(), &mut identities);
             conn.identities = Arc::new(identities);
         }
-        let xid = if op == Op::Auth { Xid::AUTH } else { xid };
         let asked = Asked { xid, op, received_us: now.monotonic_us };
         if granted {
             self.connections.reply(slot, asked, Zxid::ZERO, Ok(&grange_proto::response::Response::Empty), now);

@@ -68,6 +68,8 @@ fn credentials_count_for_the_requests_behind_them() {
     let auth = |scheme| Request::Auth(Auth { kind: 0, scheme, credentials: Some(b"u:p") });
     edge.send(conn, frame(-4, &auth("digest")));
     assert_eq!(edge.seen(conn), [Seen::Reply(-4, 0)]);
+    edge.send(conn, frame(77, &auth("digest")));
+    assert_eq!(edge.seen(conn), [Seen::Reply(77, 0)], "a client may number auth packets as any request");
     edge.send(conn, frame(-4, &auth("nonsense")));
     assert_eq!(edge.seen(conn), [Seen::Reply(-4, -115)]);
     assert_eq!(edge.closed, [conn]);

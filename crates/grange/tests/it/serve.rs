@@ -87,3 +87,22 @@ fn flags_win_over_the_file() {
 fn a_place_for_data_is_needed() {
     assert_eq!(run(grange().arg("serve"), b"").status, Some(2));
 }
+
+#[test]
+fn the_super_identity_comes_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let digest = directory.path().join("digest");
+    // The digest of the password `test`, as Apache's DigestAuthenticationProvider prints it.
+    std::fs::write(&digest, "super:D/InIHSb7yEEbrWz8b9l71RjZJU=\n").unwrap();
+    let data = directory.path().join("data");
+    let arguments = ["--super-digest-file", digest.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    let server = GrangeServer::start(&arguments);
+    let as_user = |user: &str, arguments: &[&str]| {
+        let mut command = grange();
+        command.env("GRANGE_AUTH", user).args(["shell", "--servers", &server.servers()]).args(arguments);
+        run(&mut command, b"").to_string()
+    };
+    assert_eq!(as_user("digest:owner:secret", &["create", "/mine", "data", "auth::cdrwa"]), "/mine\n");
+    assert_eq!(as_user("digest:super:test", &["get", "/mine"]), "data");
+    assert!(as_user("digest:super:wrong", &["get", "/mine"]).contains("Insufficient permission"));
+}

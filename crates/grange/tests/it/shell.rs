@@ -11,7 +11,6 @@ use crate::server::{Apache, GrangeServer, Server};
 fn commands_work_on_apache() {
     if let Some(server) = Apache::start() {
         scenario(&server);
-        access_needs_the_right_identity(&Shell { server: &server });
     }
 }
 
@@ -84,6 +83,7 @@ fn scenario(server: &dyn Server) {
     modes_of_creation(&shell);
     a_subtree_is_listed_and_deleted(&shell);
     json_is_for_machines(&shell);
+    access_needs_the_right_identity(&shell);
     a_chroot_is_the_root(&shell);
     a_terminal_is_safe(&shell);
 }
