@@ -177,7 +177,6 @@ impl Parts {
                 let worker = WorkerConfig {
                     number,
                     inbox: Arc::clone(&inbox),
-                    frame_bytes_max: config.limits.frame_bytes_max,
                     in_flight_bytes_max: REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX / count,
                     clock,
                 };

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use grange_replica::{Reaping, SnapshotPolicy};
 use grange_tree::Policy;
@@ -13,8 +14,8 @@ use grange_tree::Policy;
 use super::raw::{Key, Origin, RawConfig, Setting};
 use super::{
     CLIENT_PORT_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, Config, ConfigError, DataPlace, FRAME_BYTES_DEFAULT,
-    LISTEN_DEFAULT, Limits, Listen, SNAPSHOT_LOG_BYTES_DEFAULT, SNAPSHOT_REQUESTS_DEFAULT, SNAPSHOTS_KEPT_MIN,
-    SessionConfig, StorageConfig, TICK_MS_DEFAULT,
+    HANDSHAKE_MS_MAX_DEFAULT, LISTEN_DEFAULT, Limits, Listen, SNAPSHOT_LOG_BYTES_DEFAULT, SNAPSHOT_REQUESTS_DEFAULT,
+    SNAPSHOTS_KEPT_MIN, SessionConfig, StorageConfig, TICK_MS_DEFAULT,
 };
 use crate::four_letter::Whitelist;
 
@@ -179,9 +180,11 @@ impl<'a> Check<'a> {
     fn limits(&mut self) -> Limits {
         let most = 1_000_000;
         let per_address = self.number(Key::MaxClientCnxns, 0..=most, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT);
+        let handshake_ms_max = self.number(Key::SessionlessCnxnTimeout, 1..=3_600_000, HANDSHAKE_MS_MAX_DEFAULT);
         Limits {
             connections_per_address_max: NonZeroUsize::new(per_address),
             connections_max: NonZeroUsize::new(self.number(Key::MaxCnxns, 0..=most, 0)),
+            handshake_time_max: Duration::from_millis(handshake_ms_max),
             frame_bytes_max: self.frame_bytes_max(),
         }
     }

@@ -8,6 +8,7 @@ mod raw;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use grange_proto::frame::FRAME_BYTES_MAX_DEFAULT;
 use grange_replica::{Reaping, SnapshotPolicy};
@@ -24,6 +25,8 @@ pub const CLIENT_PORT_DEFAULT: u16 = 2181;
 pub const TICK_MS_DEFAULT: u32 = 3000;
 /// The default of `maxClientCnxns`.
 pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: usize = 60;
+/// The default of `nio.sessionlessCnxnTimeout`, in milliseconds.
+pub const HANDSHAKE_MS_MAX_DEFAULT: u64 = 10_000;
 /// The default of `snapCount`: replaying that many requests takes about a second.
 pub const SNAPSHOT_REQUESTS_DEFAULT: u64 = 1_000_000;
 /// The default of `snapSizeLimitInKb`, in bytes.
@@ -99,6 +102,8 @@ pub struct Limits {
     pub connections_per_address_max: Option<NonZeroUsize>,
     /// Connections in all; as above.
     pub connections_max: Option<NonZeroUsize>,
+    /// How long a connection may take until its handshake, or its four-letter word, is done; then it is closed.
+    pub handshake_time_max: Duration,
     /// Bytes of a frame; a connection that announces more is closed.
     pub frame_bytes_max: usize,
 }

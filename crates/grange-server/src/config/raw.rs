@@ -49,6 +49,8 @@ keys! {
     MaxClientCnxns = "maxClientCnxns",
     /// The most connections in all.
     MaxCnxns = "maxCnxns",
+    /// How long a connection may take until its handshake is complete.
+    SessionlessCnxnTimeout = "nio.sessionlessCnxnTimeout",
     /// The longest frame.
     JuteMaxBuffer = "jute.maxbuffer",
     /// The four-letter words that are answered.

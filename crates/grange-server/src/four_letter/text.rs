@@ -10,7 +10,6 @@ use grange_replica::{ConnectionReport, Latency, Mode, SessionReport, Summary, Wa
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::process::{ServerFacts, directory_bytes, file_descriptors};
-use crate::net::HANDSHAKE_TIME_MAX;
 
 /// The ZooKeeper release whose protocol this server speaks, and its own version. Tools split it at the first `-`.
 const VERSION: &str = concat!("3.9.0-grange-", env!("CARGO_PKG_VERSION"), ", built on Linux");
@@ -130,7 +129,7 @@ pub(super) fn dump(
         }
     }
     // The connection that asks is there too; it would be closed like one that never opens a session.
-    let asking = (u64::try_from(HANDSHAKE_TIME_MAX.as_millis()).ok(), (peer, SessionId::NONE));
+    let asking = (u64::try_from(facts.limits.handshake_time_max.as_millis()).ok(), (peer, SessionId::NONE));
     let others = connections.iter().map(|one| (u64::try_from(one.timeout_ms).ok(), (one.peer, one.session)));
     let idle = by_expiry(std::iter::once(asking).chain(others), facts.sessions.tick_ms);
     line!(out, "Connections dump:\nConnections Sets ({})/({}):", idle.len(), connections.len() + 1);

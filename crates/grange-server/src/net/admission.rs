@@ -92,6 +92,7 @@ mod tests {
         let limits = Limits {
             connections_per_address_max: NonZeroUsize::new(1),
             connections_max: NonZeroUsize::new(2),
+            handshake_time_max: Duration::ZERO,
             frame_bytes_max: 1024,
         };
         let admission = Admission::new(&limits);

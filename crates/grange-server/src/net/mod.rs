@@ -11,7 +11,7 @@
 //! | what | bound | beyond it |
 //! |---|---|---|
 //! | connections of an address, connections in all | [`crate::config::Limits`] | closed at accept |
-//! | time until a handshake is complete | [`HANDSHAKE_TIME_MAX`] | closed |
+//! | time until a handshake is complete | [`crate::config::Limits`] | closed |
 //! | bytes of a frame | [`crate::config::Limits::frame_bytes_max`] | closed |
 //! | requests of a connection in flight | [`REQUESTS_IN_FLIGHT_MAX`], fewer if replies are large | not read from until half are answered |
 //! | request bytes of a connection in flight | [`REQUEST_BYTES_IN_FLIGHT_MAX`] | not read from |
@@ -51,8 +51,6 @@ pub(crate) const OUTPUT_BYTES_MAX: usize = 4 << 20;
 pub(crate) const OUTPUT_BYTES_HARD_MAX: usize = 64 << 20;
 /// Bytes that one read takes at most.
 const READ_BYTES_MAX: usize = 128 << 10;
-/// How long a connection may take until its first frame, or its four-letter word, is complete and answered.
-pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a closed connection may take to read what was sent to it.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long requests in flight may take to be answered when the server stops.

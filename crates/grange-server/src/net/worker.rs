@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::connection::{CloseReason, Connection, Progress, Surroundings};
 use super::outbox::{Accepted, Command, Outbox};
-use super::{CLOSE_TIME_MAX, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, READ_BYTES_MAX, conn_id, slot_of};
+use super::{CLOSE_TIME_MAX, DRAIN_TIME_MAX, READ_BYTES_MAX, conn_id, slot_of};
 use crate::clock::Clock;
 use crate::failure::ServerFailure;
 use crate::four_letter::{Exchange, ServerFacts, Step, Word};
@@ -39,8 +39,6 @@ pub(crate) struct WorkerConfig {
     pub(crate) number: usize,
     /// Takes events for the replica.
     pub(crate) inbox: Arc<Mailbox<Event>>,
-    /// The bound of a frame's length in bytes.
-    pub(crate) frame_bytes_max: usize,
     /// This worker's part of the bytes in flight of all connections.
     pub(crate) in_flight_bytes_max: usize,
     pub(crate) clock: Clock,
@@ -242,7 +240,7 @@ impl Worker {
                 events: &mut self.events,
                 in_flight_bytes: &mut self.in_flight_bytes,
                 received_bytes: &mut self.received_bytes,
-                frame_bytes_max: self.config.frame_bytes_max,
+                frame_bytes_max: self.facts.limits.frame_bytes_max,
                 now_us: self.config.clock.monotonic_us(),
             });
             match progress {
@@ -337,11 +335,12 @@ impl Worker {
             return;
         }
         tracing::debug!(conn = conn.0, %peer, "connected");
-        self.handshakes.push_back(Deadline { at: Instant::now() + HANDSHAKE_TIME_MAX, conn });
+        self.handshakes.push_back(Deadline { at: Instant::now() + self.facts.limits.handshake_time_max, conn });
     }
 
     fn remove(&mut self, slot: usize, reason: &CloseReason) {
-        let mut connection = self.connections.remove(slot);
+        // Closing the socket takes it out of the poll, too.
+        let connection = self.connections.remove(slot);
         let (conn, peer) = (connection.id(), connection.peer());
         match reason {
             CloseReason::Output(_) => tracing::warn!(conn = conn.0, %peer, %reason, "a connection is closed"),
@@ -352,8 +351,6 @@ impl Worker {
         if connection.announced {
             self.events.push(Event::Disconnected(conn));
         }
-        // Closing the socket would do; this keeps a failure out of the poll's books.
-        let _ = self.poll.registry().deregister(connection.stream_mut());
     }
 
     fn begin_word(&mut self, slot: usize, word: Word, argument: &[u8]) {

@@ -54,6 +54,18 @@ fn a_client_that_does_not_read_is_not_read_from_and_others_go_on() {
 }
 
 #[test]
+fn a_connection_without_a_handshake_is_closed_after_a_while() {
+    let (server, _dir) = start(&[(Key::SessionlessCnxnTimeout, "100")]);
+    let (mut client, _) = Client::open(server.local_addr(), 30_000);
+    let mut silent = Client::connect(server.local_addr());
+    let mut half = Client::connect(server.local_addr());
+    half.send(&[0, 0, 0, 45, 0]);
+    assert!(silent.frame().is_none());
+    assert!(half.frame().is_none());
+    assert_eq!(client.create("/a", b"", 0), 0, "one with a session stays");
+}
+
+#[test]
 fn many_connections_that_say_nothing_disturb_nobody() {
     let (server, _dir) = start(&[(Key::MaxClientCnxns, "0")]);
     let silent: Vec<Client> = (0..200).map(|_| Client::connect(server.local_addr())).collect();
