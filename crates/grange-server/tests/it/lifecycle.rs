@@ -84,9 +84,13 @@ fn a_directory_that_is_in_use_is_refused() {
 }
 
 #[test]
-fn an_embedded_server_leaves_nothing_behind() {
+fn an_embedded_server_serves_until_it_is_dropped() {
     let server = Server::start(Config::embedded()).unwrap();
-    let (mut client, _) = Client::open(server.local_addr(), 10_000);
+    let address = server.local_addr();
+    assert!(address.ip().is_loopback());
+    let (mut client, _) = Client::open(address, 10_000);
     assert_eq!(client.create("/a", b"", 0), 0);
-    server.stop().unwrap();
+    drop(server);
+    assert!(client.frame().is_none());
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
 }
