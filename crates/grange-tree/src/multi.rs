@@ -2,7 +2,7 @@
 
 use grange_proto::multi::{MultiOp, MultiOps, MultiResult};
 use grange_proto::request::Create;
-use grange_proto::{CreateMode, ErrorCode};
+use grange_proto::{CreateMode, ErrorCode, Op};
 
 use crate::change::Changes;
 use crate::tree::{Tree, WriteContext};
@@ -94,11 +94,16 @@ impl Tree {
         if mode.is_ttl() && request.ttl_ms.is_none() {
             return Err(Failure::Request(ErrorCode::MarshallingError));
         }
-        let request = Create { ttl_ms: request.ttl_ms.filter(|_| mode.is_ttl()), ..*request };
+        let op = match mode {
+            CreateMode::Container => Op::CreateContainer,
+            _ if mode.is_ttl() => Op::CreateTtl,
+            _ => Op::Create,
+        };
+        let request = Create { op, ttl_ms: request.ttl_ms.filter(|_| mode.is_ttl()), ..*request };
         let (path, stat) = self.create(cx, &request, changes)?;
-        Ok(match mode.is_ttl() || mode == CreateMode::Container {
-            true => MultiResult::CreateStat(path, stat),
-            false => MultiResult::Create(path),
+        Ok(match op {
+            Op::Create => MultiResult::Create(path),
+            _ => MultiResult::CreateStat(path, stat),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use grange_proto::lifetime::TTL_MS_MAX;
 use grange_proto::request::{Create, PathVersion, SetAcl, SetData};
-use grange_proto::{CreateMode, ErrorCode, Lifetime, Perms, SessionId, Stat, path};
+use grange_proto::{CreateMode, ErrorCode, Lifetime, Op, Perms, SessionId, Stat, path};
 
 use crate::acl::{self, AclRef};
 use crate::change::{ChangeKind, Changes};
@@ -43,7 +43,7 @@ impl Tree {
         if mode.is_ttl() && !cx.policy.extended_types {
             return Err(ErrorCode::Unimplemented);
         }
-        let lifetime = lifetime(mode, request.ttl_ms, cx.session)?;
+        let lifetime = lifetime(request, mode, cx.session)?;
         let parent_path = parent_path(request.path)?;
         let acl = acl::resolve(&request.acl, cx.identities)?;
         let parent = self.store.find(parent_path).ok_or(ErrorCode::NoNode)?;
@@ -238,17 +238,20 @@ fn next_version(version: i32, expected: i32) -> Result<i32, ErrorCode> {
     })
 }
 
-/// Returns the lifetime that a create asks for. Source: `EphemeralType.validateTTL`; a time to live of -1, which
-/// Apache takes for none and then cannot create, is refused like every other that is out of range.
-fn lifetime(mode: CreateMode, ttl_ms: Option<i64>, session: SessionId) -> Result<Lifetime, ErrorCode> {
-    match ttl_ms {
+/// Returns the lifetime that a create asks for: the operation decides between the kinds, the flags only whether it is
+/// ephemeral. A plain create with the flag of a container makes a persistent znode, and createContainer makes a
+/// container whatever the flags say.
+///
+/// Source: `PrepRequestProcessor.pRequest2TxnCreate`, `EphemeralType.validateTTL`; a time to live of -1, which Apache
+/// takes for none and then cannot create, is refused like every other that is out of range.
+fn lifetime(request: &Create<'_>, mode: CreateMode, session: SessionId) -> Result<Lifetime, ErrorCode> {
+    match request.ttl_ms {
         Some(ttl_ms) if mode.is_ttl() && (1..=TTL_MS_MAX).contains(&ttl_ms) => return Ok(Lifetime::Ttl(ttl_ms)),
-        Some(0..) => return Err(ErrorCode::BadArguments),
-        _ if mode.is_ttl() => return Err(ErrorCode::BadArguments),
-        _ => {}
+        None if !mode.is_ttl() => {}
+        _ => return Err(ErrorCode::BadArguments),
     }
-    Ok(match mode {
-        CreateMode::Container => Lifetime::Container,
+    Ok(match request.op {
+        Op::CreateContainer => Lifetime::Container,
         _ if mode.is_ephemeral() => Lifetime::Ephemeral(session),
         _ => Lifetime::Persistent,
     })

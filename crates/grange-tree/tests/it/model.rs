@@ -227,23 +227,20 @@ impl Model {
 
     /// The flags of a create decide about its time to live and the form of its result.
     fn multi_part(&mut self, session: i64, command: &Command) -> Outcome {
-        let Command::Create { path, data, flags, ttl_ms, acl } = command else { return self.single(session, command) };
+        let Command::Create { flags, ttl_ms, .. } = command else { return self.single(session, command) };
         match (flags, ttl_ms) {
             (5 | 6, None) => Err(ErrorCode::MarshallingError),
             (4..=6, _) => {
-                let ttl_ms = if *flags == 4 { None } else { *ttl_ms };
-                let path = self.create(session, path, data.clone(), *flags, ttl_ms, *acl)?;
+                let path = self.create(session, command, true)?;
                 Ok(format!("{path}@{}", self.zxid))
             }
-            _ => self.create(session, path, data.clone(), *flags, None, *acl),
+            _ => self.create(session, command, true),
         }
     }
 
     fn single(&mut self, session: i64, command: &Command) -> Outcome {
         match command {
-            Command::Create { path, data, flags, ttl_ms, acl } => {
-                self.create(session, path, data.clone(), *flags, *ttl_ms, *acl)
-            }
+            Command::Create { .. } => self.create(session, command, false),
             Command::Delete { path, version } => self.delete(session, path, *version),
             Command::Set { path, data, version } => {
                 self.permitted(session, path, 2)?;
@@ -286,21 +283,18 @@ impl Model {
         self.node(path)?.grants(session, perm)
     }
 
-    fn create(
-        &mut self,
-        session: i64,
-        path: &str,
-        data: Option<Vec<u8>>,
-        flags: i32,
-        ttl_ms: Option<i64>,
-        acl: usize,
-    ) -> Outcome {
+    fn create(&mut self, session: i64, create: &Command, in_multi: bool) -> Outcome {
+        let Command::Create { path, data, flags, ttl_ms, acl } = create else { panic!("{create:?} is no create") };
+        let (data, flags, acl) = (data.clone(), *flags, *acl);
+        // In a multi the flags decide alone, so a time to live they have no use for is not looked at.
+        let ttl_ms = ttl_ms.filter(|_| !in_multi || matches!(flags, 5 | 6));
         let owner = match (flags, ttl_ms) {
             (5 | 6, Some(ttl_ms)) if ttl_ms > 0 => Owner::Ttl(ttl_ms),
-            (5 | 6, _) | (_, Some(0..)) => return Err(ErrorCode::BadArguments),
+            (5 | 6, _) | (_, Some(_)) => return Err(ErrorCode::BadArguments),
             (0 | 2, _) => Owner::Nobody,
             (1 | 3, _) => Owner::Session(session),
-            (4, _) => Owner::Container,
+            (4, _) if in_multi => Owner::Container,
+            (4, _) => Owner::Nobody,
             _ => return Err(ErrorCode::BadArguments),
         };
         if !path.contains('/') {

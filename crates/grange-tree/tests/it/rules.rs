@@ -535,6 +535,32 @@ fn the_form_of_a_result_in_a_multi_follows_the_flags() {
     );
 }
 
+/// Checked against Apache 3.8.0: outside a multi the operation decides whether a znode is a container.
+#[test]
+fn a_container_is_what_create_container_makes() {
+    check(
+        "create /p flags=4; create /p/x; delete /p/x; create /k flags=1 op=container; stat /k; create /k/x; delete /k/x; \
+         create /s flags=3 op=container; reapable; multi [create /m flags=4]; create /m/x; delete /m/x; reapable; \
+         create /no flags=5 op=container",
+        expect![[r#"
+            create /p flags=4 -> /p +/p
+            create /p/x -> /p/x +/p/x
+            delete /p/x -> ok -/p/x
+            create /k flags=1 op=container -> /k +/k
+            stat /k -> c=5 m=5 p=5 v=0/0/0 owner=0 bytes=0 kids=0
+            create /k/x -> /k/x +/k/x
+            delete /k/x -> ok -/k/x
+            create /s flags=3 op=container -> /s0000000002 +/s0000000002
+            reapable -> /k
+            multi [create /m flags=4] -> [/m@9] +/m
+            create /m/x -> /m/x +/m/x
+            delete /m/x -> ok -/m/x
+            reapable -> /k /m
+            create /no flags=5 op=container -> BadArguments
+        "#]],
+    );
+}
+
 #[test]
 fn a_rich_session_closes_in_steps() {
     let mut run = Run::new();
