@@ -25,6 +25,7 @@ const ITEM_REQUEST: u8 = 1;
 const POLICY_ENFORCE_QUOTA: u8 = 1;
 const POLICY_SKIP_ACL: u8 = 2;
 const POLICY_EXTENDED_TYPES: u8 = 4;
+const POLICY_RECONFIG: u8 = 8;
 
 /// Names a batch: which run of which member collected it, and its number in that run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,6 +212,7 @@ fn policy_bits(policy: Policy) -> u8 {
         (policy.enforce_quota, POLICY_ENFORCE_QUOTA),
         (policy.skip_acl, POLICY_SKIP_ACL),
         (policy.extended_types, POLICY_EXTENDED_TYPES),
+        (policy.reconfig, POLICY_RECONFIG),
     ] {
         bits |= if set { bit } else { 0 };
     }
@@ -222,6 +224,7 @@ fn policy_from_bits(bits: u8) -> Policy {
         enforce_quota: bits & POLICY_ENFORCE_QUOTA != 0,
         skip_acl: bits & POLICY_SKIP_ACL != 0,
         extended_types: bits & POLICY_EXTENDED_TYPES != 0,
+        reconfig: bits & POLICY_RECONFIG != 0,
     }
 }
 
@@ -243,7 +246,7 @@ mod tests {
         builder.push(SessionId(7), &local, Op::Delete, b"abc");
         builder.push(SessionId(8), &nobody, Op::SetData, b"");
         builder.push(SessionId(9), &local, Op::CloseSession, b"x");
-        let policy = Policy { enforce_quota: true, skip_acl: false, extended_types: true };
+        let policy = Policy { enforce_quota: true, skip_acl: false, extended_types: true, reconfig: true };
         let batch = BatchId { run: u64::MAX, number: 3 };
         let data = builder.take(42, policy, batch);
         let EntryContent::Requests(mut requests) = EntryContent::decode(&data).unwrap() else {

@@ -65,6 +65,8 @@ pub struct Policy {
     pub skip_acl: bool,
     /// Whether znodes with a time to live may be created (`extendedTypesEnabled`).
     pub extended_types: bool,
+    /// Whether clients may ask for another membership (`reconfigEnabled`).
+    pub reconfig: bool,
 }
 
 /// Who asks, and how strictly to look.

@@ -100,7 +100,7 @@ impl Tree {
     /// Applies a write.
     ///
     /// Changes are appended to `changes`, none if the request fails. Requests that are no writes are refused as
-    /// `Unimplemented`; so is reconfig, which needs an ensemble.
+    /// `Unimplemented`; so is reconfig, which needs an ensemble, unless it is switched off, which counts first.
     pub fn apply<'r>(
         &mut self,
         cx: &WriteContext<'_>,
@@ -133,6 +133,7 @@ impl Tree {
             Request::Delete(request) => self.delete(cx, request, changes).map(|()| Applied::Deleted),
             Request::SetAcl(request) => self.set_acl(cx, request).map(Applied::AclSet),
             Request::Multi(ops) => self.multi(cx, ops, changes).map(Applied::Multi),
+            Request::Reconfig(_) if !cx.policy.reconfig => Err(ErrorCode::ReconfigDisabled),
             _ => Err(ErrorCode::Unimplemented),
         }
     }

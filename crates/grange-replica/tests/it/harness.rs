@@ -49,7 +49,7 @@ pub(crate) fn config() -> ReplicaConfig {
         tick_ms: 1000,
         session_timeout_ms_min: 2000,
         session_timeout_ms_max: 20_000,
-        policy: Policy { enforce_quota: false, skip_acl: false, extended_types: true },
+        policy: Policy { extended_types: true, ..Policy::default() },
         super_digest: None,
         reaping: Reaping { interval_ms: 60_000, per_minute_max: 10_000, never_used_ms: 0 },
         snapshots: SnapshotPolicy { requests: u64::MAX, log_bytes: u64::MAX },

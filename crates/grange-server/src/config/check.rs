@@ -63,6 +63,7 @@ impl TryFrom<RawConfig> for Config {
                 enforce_quota: check.truth(Key::EnforceQuota, false),
                 skip_acl: check.truth(Key::SkipAcl, false),
                 extended_types: check.truth(Key::ExtendedTypesEnabled, false),
+                reconfig: check.truth(Key::ReconfigEnabled, false),
             },
             super_digest: check.super_digest(),
             reaping: Reaping {

@@ -57,6 +57,8 @@ keys! {
     FourLetterWhitelist = "4lw.commands.whitelist",
     /// Whether znodes with a time to live may be created.
     ExtendedTypesEnabled = "extendedTypesEnabled",
+    /// Whether clients may ask for another membership; one server alone has none to change.
+    ReconfigEnabled = "reconfigEnabled",
     /// Whether a hard quota refuses writes.
     EnforceQuota = "enforceQuota",
     /// Whether ACLs are ignored.
