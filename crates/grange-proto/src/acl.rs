@@ -133,7 +133,9 @@ impl<'a> AclList<'a> {
 
 #[inline]
 fn decode_entry<'a>(reader: &mut Reader<'a>) -> Result<AclRef<'a>, DecodeError> {
-    Ok(AclRef { perms: Perms(reader.i32()?), scheme: reader.text()?, id: reader.text()? })
+    // kazoo writes an empty id, which `auth` has, as a null.
+    let (perms, scheme) = (Perms(reader.i32()?), reader.text()?);
+    Ok(AclRef { perms, scheme, id: reader.optional_text()?.unwrap_or_default() })
 }
 
 /// Appends a vector of entries.
@@ -143,5 +145,27 @@ pub fn put_acls(out: &mut Vec<u8>, acls: &[Acl]) {
         put_i32(out, acl.perms.0);
         put_text(out, &acl.id.scheme);
         put_text(out, &acl.id.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::put_buffer;
+
+    fn list(scheme: Option<&[u8]>, id: Option<&[u8]>) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 0, 1, 0, 0, 0, 31];
+        put_buffer(&mut bytes, scheme);
+        put_buffer(&mut bytes, id);
+        bytes
+    }
+
+    /// As kazoo writes `CREATOR_ALL_ACL`.
+    #[test]
+    fn a_null_id_is_the_empty_one() {
+        let bytes = list(Some(b"auth"), None);
+        let entries: Vec<AclRef<'_>> = AclList::decode(&mut Reader::new(&bytes)).unwrap().iter().collect();
+        assert_eq!(entries, [AclRef { perms: Perms::ALL, scheme: "auth", id: "" }]);
+        assert_eq!(AclList::decode(&mut Reader::new(&list(None, None))).unwrap_err(), DecodeError::Null);
     }
 }

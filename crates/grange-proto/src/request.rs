@@ -38,8 +38,8 @@ pub struct Reconfig<'a> {
 pub struct Auth<'a> {
     /// Unused; clients send 0.
     pub kind: i32,
-    /// The scheme.
-    pub scheme: &'a str,
+    /// The name of the scheme; one that is null or no text is a scheme that nobody knows.
+    pub scheme: Option<&'a [u8]>,
     /// The credentials in the form of the scheme.
     pub credentials: Option<&'a [u8]>,
 }
@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
             Op::RemoveWatches => Request::RemoveWatches(reader.text()?, reader.i32()?),
             Op::Auth => {
                 let kind = reader.i32()?;
-                Request::Auth(Auth { kind, scheme: reader.text()?, credentials: reader.buffer()? })
+                Request::Auth(Auth { kind, scheme: reader.buffer()?, credentials: reader.buffer()? })
             }
             Op::SetWatches => Request::SetWatches(SetWatches::decode(reader, false)?),
             Op::SetWatches2 => Request::SetWatches2(SetWatches::decode(reader, true)?),
@@ -213,7 +213,7 @@ impl<'a> Request<'a> {
             Request::Reconfig(body) => body.encode(out),
             Request::Auth(auth) => {
                 put_i32(out, auth.kind);
-                put_text(out, auth.scheme);
+                put_buffer(out, auth.scheme);
                 put_buffer(out, auth.credentials);
             }
             Request::SetWatches(ref watches) => watches.encode(false, out),
@@ -227,9 +227,8 @@ impl<'a> Request<'a> {
 
 impl<'a> Reconfig<'a> {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut optional_text =
-            || reader.buffer()?.map(|bytes| std::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)).transpose();
-        let (joining, leaving, new_members) = (optional_text()?, optional_text()?, optional_text()?);
+        let (joining, leaving) = (reader.optional_text()?, reader.optional_text()?);
+        let new_members = reader.optional_text()?;
         Ok(Reconfig { joining, leaving, new_members, config_id: reader.i64()? })
     }
 

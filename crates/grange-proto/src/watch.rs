@@ -129,14 +129,9 @@ pub struct SetWatches<'a> {
 impl<'a> SetWatches<'a> {
     pub(crate) fn decode(reader: &mut Reader<'a>, has_persistent: bool) -> Result<Self, DecodeError> {
         let relative_zxid = Zxid(reader.i64()?);
-        let data = TextList::decode(reader)?;
-        let exist = TextList::decode(reader)?;
-        let child = TextList::decode(reader)?;
-        let (persistent, recursive) = if has_persistent {
-            (TextList::decode(reader)?, TextList::decode(reader)?)
-        } else {
-            (TextList::EMPTY, TextList::EMPTY)
-        };
+        let (data, exist, child) = (paths(reader)?, paths(reader)?, paths(reader)?);
+        let (persistent, recursive) =
+            if has_persistent { (paths(reader)?, paths(reader)?) } else { (TextList::EMPTY, TextList::EMPTY) };
         Ok(SetWatches { relative_zxid, data, exist, child, persistent, recursive })
     }
 
@@ -149,4 +144,10 @@ impl<'a> SetWatches<'a> {
             list.encode(out);
         }
     }
+}
+
+/// Takes a list of paths. No client sends a null one, and Apache fails at it with half of the watches armed.
+fn paths<'a>(reader: &mut Reader<'a>) -> Result<TextList<'a>, DecodeError> {
+    let list = TextList::decode(reader)?;
+    if list.is_null() { Err(DecodeError::Null) } else { Ok(list) }
 }

@@ -94,21 +94,24 @@ impl<'a> Reader<'a> {
     /// Takes a `ustring` that must be there and be UTF-8.
     #[inline]
     pub fn text(&mut self) -> Result<&'a str, DecodeError> {
-        let bytes = self.buffer()?.ok_or(DecodeError::Null)?;
-        std::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
+        self.optional_text()?.ok_or(DecodeError::Null)
     }
 
-    /// Takes the count of a vector; a null vector counts 0 items.
+    /// Takes a `ustring` that must be UTF-8; `None` is the null string.
+    #[inline]
+    pub fn optional_text(&mut self) -> Result<Option<&'a str>, DecodeError> {
+        self.buffer()?.map(|bytes| std::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)).transpose()
+    }
+
+    /// Takes the count of a vector; a null vector (-1) counts 0 items, and so does any other negative count, as in
+    /// Jute.
     ///
     /// `item_bytes_min` is the least number of bytes an item takes: a count that cannot fit into what is left is
     /// refused before anybody allocates for it.
     #[inline]
     pub fn count(&mut self, item_bytes_min: usize) -> Result<usize, DecodeError> {
         let count = self.i32()?;
-        if count == -1 {
-            return Ok(0);
-        }
-        let items = usize::try_from(count).map_err(|_| DecodeError::Length(count))?;
+        let items = usize::try_from(count).unwrap_or(0);
         if items.saturating_mul(item_bytes_min.max(1)) > self.rest.len() {
             return Err(DecodeError::Length(count));
         }
@@ -149,6 +152,11 @@ impl<'a> TextList<'a> {
     /// Returns true if there is no item.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Returns true if the vector was null on the wire.
+    pub fn is_null(&self) -> bool {
+        self.is_null
     }
 
     /// Appends the list as it came.
@@ -266,6 +274,14 @@ mod tests {
         assert_eq!(Reader::new(&[0, 0, 0, 5, b'a']).buffer(), Err(DecodeError::Length(5)));
         assert_eq!(Reader::new(&[0xff, 0xff, 0xff, 0xfe]).buffer(), Err(DecodeError::Length(-2)));
         assert_eq!(Reader::new(&[0x7f, 0xff, 0xff, 0xff]).count(4), Err(DecodeError::Length(i32::MAX)));
+    }
+
+    /// Checked against Apache 3.8.0.
+    #[test]
+    fn a_negative_count_is_that_of_an_empty_vector() {
+        for count in [-1, -2, i32::MIN] {
+            assert_eq!(Reader::new(&count.to_be_bytes()).count(4), Ok(0));
+        }
     }
 
     #[test]

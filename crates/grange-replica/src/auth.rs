@@ -19,7 +19,7 @@ fn digest_id(credentials: &[u8]) -> String {
 /// Adds what an auth packet proves to `identities`; returns false if it proves nothing.
 pub(crate) fn authenticate(auth: &Auth<'_>, super_digest: Option<&str>, identities: &mut Identities) -> bool {
     match (auth.scheme, auth.credentials) {
-        ("digest", Some(credentials)) => {
+        (Some(b"digest"), Some(credentials)) => {
             let id = digest_id(credentials);
             if super_digest == Some(id.as_str()) {
                 identities.add(Id::new("super", ""));
@@ -28,7 +28,7 @@ pub(crate) fn authenticate(auth: &Auth<'_>, super_digest: Option<&str>, identiti
             true
         }
         // The address was added when the connection came; asking for it again is no mistake.
-        ("ip", _) => true,
+        (Some(b"ip"), _) => true,
         _ => false,
     }
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     fn auth<'a>(scheme: &'a str, credentials: &'a [u8]) -> Auth<'a> {
-        Auth { kind: 0, scheme, credentials: Some(credentials) }
+        Auth { kind: 0, scheme: Some(scheme.as_bytes()), credentials: Some(credentials) }
     }
 
     #[test]
@@ -69,7 +69,9 @@ mod tests {
     fn an_unknown_scheme_proves_nothing() {
         let mut identities = Identities::new();
         assert!(!authenticate(&auth("magic", b"x"), None, &mut identities));
-        assert!(!authenticate(&Auth { kind: 0, scheme: "digest", credentials: None }, None, &mut identities));
+        for (scheme, credentials) in [(Some(&b"digest"[..]), None), (None, Some(&b"x"[..])), (Some(b"\xff"), None)] {
+            assert!(!authenticate(&Auth { kind: 0, scheme, credentials }, None, &mut identities));
+        }
         assert_eq!(identities.iter().count(), 0);
     }
 }

@@ -4,7 +4,7 @@ use grange_proto::frame::put_frame;
 use grange_proto::request::Watchable;
 use grange_proto::response::{AclBody, Response, TextBody};
 use grange_proto::watch::{AddWatchMode, EventType, SetWatches, WatcherEvent, WatcherType};
-use grange_proto::{ErrorCode, Request, Zxid};
+use grange_proto::{ErrorCode, Request, Xid, Zxid};
 use grange_tree::{Policy, Tree};
 
 use crate::auth::user_name;
@@ -61,7 +61,11 @@ impl Reads<'_> {
             }
             Request::MultiRead(ref ops) => Ok(Response::Multi(tree.multi_read(ops, &identities, policy))),
             Request::Sync(path) => Ok(Response::Path(path)),
-            Request::Ping => Ok(Response::Empty),
+            Request::Ping => {
+                // Always, whatever xid the client gave it: `FinalRequestProcessor`.
+                let asked = Asked { xid: Xid::PING, ..asked };
+                return self.connections.reply(slot, asked, tree.last_zxid(), Ok(&Response::Empty), self.now);
+            }
             Request::SetWatches(ref watches) | Request::SetWatches2(ref watches) => {
                 self.set_watches(slot, watches);
                 Ok(Response::Empty)
@@ -78,9 +82,11 @@ impl Reads<'_> {
         self.connections.reply(slot, asked, tree.last_zxid(), result.as_ref().map_err(|&code| code), self.now);
     }
 
+    /// Watches are armed by the path as it was written. So one on the empty path, which names the root, never fires:
+    /// changes have the path `/`. It is the same in Apache's server.
     fn arm_if(&mut self, watch: bool, slot: ConnSlot, path: &str, kind: Kinds) {
         if watch {
-            self.watches.arm(slot, canonical(path), kind);
+            self.watches.arm(slot, path, kind);
         }
     }
 
@@ -99,19 +105,19 @@ impl Reads<'_> {
 
     fn add_watch<'r>(&mut self, slot: ConnSlot, path: &str, mode: i32) -> Result<Response<'r>, ErrorCode> {
         let mode = AddWatchMode::from_code(mode).ok_or(ErrorCode::MarshallingError)?;
-        self.watches.arm(slot, canonical(path), Kinds::of_mode(mode));
+        self.watches.arm(slot, path, Kinds::of_mode(mode));
         Ok(Response::Number(0))
     }
 
     fn check_watches<'r>(&self, slot: ConnSlot, path: &str, kind: i32) -> Result<Response<'r>, ErrorCode> {
         let kind = WatcherType::from_code(kind).ok_or(ErrorCode::MarshallingError)?;
-        let has = self.watches.has(slot, canonical(path), Kinds::of_type(kind));
+        let has = self.watches.has(slot, path, Kinds::of_type(kind));
         if has { Ok(Response::Empty) } else { Err(ErrorCode::NoWatcher) }
     }
 
     fn remove_watches<'r>(&mut self, slot: ConnSlot, path: &str, kind: i32) -> Result<Response<'r>, ErrorCode> {
         let kind = WatcherType::from_code(kind).ok_or(ErrorCode::MarshallingError)?;
-        let had = self.watches.remove(slot, canonical(path), Kinds::of_type(kind));
+        let had = self.watches.remove(slot, path, Kinds::of_type(kind));
         if had { Ok(Response::Empty) } else { Err(ErrorCode::NoWatcher) }
     }
 
@@ -125,27 +131,27 @@ impl Reads<'_> {
             match self.tree.stat(path) {
                 None => self.missed(slot, EventType::NodeDeleted, path),
                 Some(stat) if stat.mzxid > seen => self.missed(slot, EventType::NodeDataChanged, path),
-                Some(_) => self.watches.arm(slot, canonical(path), Kinds::DATA),
+                Some(_) => self.watches.arm(slot, path, Kinds::DATA),
             }
         }
         for path in watches.exist.iter() {
             match self.tree.stat(path) {
                 Some(_) => self.missed(slot, EventType::NodeCreated, path),
-                None => self.watches.arm(slot, canonical(path), Kinds::DATA),
+                None => self.watches.arm(slot, path, Kinds::DATA),
             }
         }
         for path in watches.child.iter() {
             match self.tree.stat(path) {
                 None => self.missed(slot, EventType::NodeDeleted, path),
                 Some(stat) if stat.pzxid > seen => self.missed(slot, EventType::NodeChildrenChanged, path),
-                Some(_) => self.watches.arm(slot, canonical(path), Kinds::CHILD),
+                Some(_) => self.watches.arm(slot, path, Kinds::CHILD),
             }
         }
         for path in watches.persistent.iter() {
-            self.watches.arm(slot, canonical(path), Kinds::PERSISTENT);
+            self.watches.arm(slot, path, Kinds::PERSISTENT);
         }
         for path in watches.recursive.iter() {
-            self.watches.arm(slot, canonical(path), Kinds::RECURSIVE);
+            self.watches.arm(slot, path, Kinds::RECURSIVE);
         }
     }
 
@@ -157,9 +163,4 @@ impl Reads<'_> {
 /// Sends a watch event to a connection.
 pub(crate) fn put_event(connections: &mut Connections, slot: ConnSlot, event: WatcherEvent<'_>, zxid: Zxid) {
     connections.put_frames(slot, 1, |out| put_frame(out, |out| event.encode(zxid, out)));
-}
-
-/// The empty path is another name of the root.
-fn canonical(path: &str) -> &str {
-    if path.is_empty() { "/" } else { path }
 }

@@ -16,6 +16,35 @@ fn event(kind: i32, path: &str) -> Seen {
     Seen::Event(kind, path.to_owned())
 }
 
+/// The empty path names the root, but nothing ever happens there. Checked against Apache 3.8.0.
+#[test]
+fn a_watch_on_the_empty_path_never_fires() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let armed = [children(1, "", true), exists(2, "", true), add_watch(3, "", 0), add_watch(4, "", 1)];
+    edge.send(conn, armed.concat());
+    assert_eq!(edge.seen(conn).len(), 4);
+    edge.send(conn, [create(5, "/a", 0), set(6, "/", "x"), delete(7, "/a")].concat());
+    assert_eq!(edge.seen(conn), [5, 6, 7].map(|xid| Seen::Reply(xid, 0)));
+}
+
+/// No client sends it. Apache fails too, but with the lists before it armed.
+#[test]
+fn a_null_list_of_watches_is_refused_and_arms_nothing() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let mut body = Vec::new();
+    put_i64(&mut body, 0);
+    for count in [1, -1, 0] {
+        put_i32(&mut body, count);
+        if count == 1 {
+            put_text(&mut body, "/gone");
+        }
+    }
+    edge.send(conn, raw(-8, SET_WATCHES, &body));
+    assert_eq!(edge.seen(conn), [Seen::Reply(-8, -5)]);
+}
+
 fn add_watch(xid: i32, path: &str, mode: i32) -> Vec<u8> {
     let mut body = Vec::new();
     put_text(&mut body, path);
