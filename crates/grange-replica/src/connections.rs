@@ -50,9 +50,16 @@ pub(crate) struct Refusal {
     /// The request.
     pub(crate) xid: Xid,
     /// Why.
-    pub(crate) code: ErrorCode,
-    /// Whether the connection is closed behind the reply.
-    pub(crate) closes: bool,
+    pub(crate) why: Refused,
+}
+
+/// Why a request is refused without a look at its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The operation is unknown or not for clients; the connection is closed behind the reply.
+    Unimplemented,
+    /// The disk is full.
+    LogFull,
 }
 
 /// Which request is answered.
@@ -241,13 +248,14 @@ impl Connections {
         }
     }
 
-    /// Counts frames that came.
-    pub(crate) fn count_received(&mut self, slot: ConnSlot, frames: u64) {
+    /// Counts a request that came; before it is answered, or the number of those under way would be wrong.
+    #[inline]
+    pub(crate) fn count_received(&mut self, slot: ConnSlot) {
         let conn = &mut self.table[slot];
-        conn.received += frames;
-        conn.outstanding += frames;
-        self.received += frames;
-        self.outstanding += frames;
+        conn.received += 1;
+        conn.outstanding += 1;
+        self.received += 1;
+        self.outstanding += 1;
     }
 
     /// Gives room to write whole frames that answer no request: the handshake, watch events.
@@ -283,14 +291,14 @@ impl Connections {
         let latency_us = now.monotonic_us.saturating_sub(asked.received_us);
         conn.answered += 1;
         conn.sent += 1;
-        conn.outstanding = conn.outstanding.saturating_sub(1);
+        conn.outstanding -= 1;
         conn.last = Some((asked.op, asked.xid, zxid));
         conn.last_reply_us = now.monotonic_us;
         conn.last_latency_us = latency_us;
         conn.latency.add(latency_us);
         self.latency.add(latency_us);
         self.sent += 1;
-        self.outstanding = self.outstanding.saturating_sub(1);
+        self.outstanding -= 1;
         if !conn.is_dirty {
             conn.is_dirty = true;
             self.dirty.push(slot);

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use grange_proto::connect::ConnectResponse;
 use grange_proto::frame::{put_frame, split_frame};
 use grange_proto::op::Class;
-use grange_proto::request::RequestHeader;
+use grange_proto::request::{Auth, RequestHeader};
+use grange_proto::response::Response;
 use grange_proto::wire::put_i32;
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Xid, Zxid};
 use grange_tree::{Changes, Identities, Tree};
 
 use crate::auth;
 use crate::config::{Genesis, RecoverError, Recovered, ReplicaConfig};
-use crate::connections::{Asked, Connections, Pending, Phase, Refusal};
+use crate::connections::{Asked, Connections, Pending, Phase, Refusal, Refused};
 use crate::engine::{Engine, Output, Start};
 use crate::entry::encode_genesis_entry;
 use crate::event::{Action, ConnId, ConnectAttempt, Event, Now};
@@ -328,16 +329,14 @@ impl Replica {
         }
         self.sessions.heard(conn.session, now.monotonic_ms());
         let mut rest: &[u8] = frames;
-        let mut count = 0;
         while let Ok(Some((payload, behind))) = split_frame(rest, usize::MAX) {
             rest = behind;
-            count += 1;
+            self.connections.count_received(slot);
             self.take_request(slot, frames, payload, received_us, now);
             if self.connections.at(slot).phase != Phase::Serving {
                 break;
             }
         }
-        self.connections.count_received(slot, count);
     }
 
     fn take_request(&mut self, slot: ConnSlot, frames: &Bytes, payload: &[u8], received_us: u64, now: Now) {
@@ -348,13 +347,13 @@ impl Replica {
         };
         let op = Op::from_code(op_code).filter(|op| op.class() != Class::Internal);
         let Some(op) = op else {
-            self.refuse(slot, Refusal { xid, code: ErrorCode::Unimplemented, closes: true }, now);
+            self.refuse(slot, Refusal { xid, why: Refused::Unimplemented }, now);
             return;
         };
         self.figures.count(op);
         match op.class() {
             Class::Write if self.log_full => {
-                self.refuse(slot, Refusal { xid, code: ErrorCode::SystemError, closes: false }, now);
+                self.refuse(slot, Refusal { xid, why: Refused::LogFull }, now);
             }
             Class::Write => {
                 let conn = self.connections.at(slot);
@@ -373,7 +372,18 @@ impl Replica {
                     conn.pending.push_back(Pending::Read { payload: frames.slice_ref(payload), received_us });
                 }
             }
-            Class::Connection | Class::Internal => self.authenticate(slot, xid, op, reader, now),
+            Class::Connection | Class::Internal => {
+                match Request::decode(op, &mut reader) {
+                    Ok(Request::Auth(packet)) => {
+                        let granted = self.authenticate(slot, &packet);
+                        self.answer_auth(slot, xid, op, granted, now);
+                    }
+                    // There is no login configuration. Apache answers with an empty token then, and kazoo, which takes
+                    // it for a challenge, asks again for ever.
+                    Ok(Request::Sasl(_)) => self.answer_auth(slot, xid, op, false, now),
+                    _ => self.connections.close(slot),
+                }
+            }
         }
     }
 
@@ -403,9 +413,15 @@ impl Replica {
 
     fn refuse_now(&mut self, slot: ConnSlot, refusal: Refusal, now: Now) {
         let asked = Asked { xid: refusal.xid, op: Op::Notification, received_us: now.monotonic_us };
-        self.connections.reply(slot, asked, self.tree.last_zxid(), Err(refusal.code), now);
-        if refusal.closes {
-            self.connections.close(slot);
+        match refusal.why {
+            Refused::LogFull => {
+                self.connections.reply(slot, asked, self.tree.last_zxid(), Err(ErrorCode::SystemError), now);
+            }
+            Refused::Unimplemented => {
+                // The request never got near the tree, so there is no zxid to tell: `UnimplementedRequestProcessor`.
+                self.connections.reply(slot, asked, Zxid(-1), Err(ErrorCode::Unimplemented), now);
+                self.connections.close(slot);
+            }
         }
     }
 
@@ -425,24 +441,23 @@ impl Replica {
         }
     }
 
+    /// Adds the identity that a packet proves to the connection's.
+    fn authenticate(&mut self, slot: ConnSlot, packet: &Auth<'_>) -> bool {
+        let conn = self.connections.at(slot);
+        let mut identities = (*conn.identities).clone();
+        let granted = auth::authenticate(packet, self.config.super_digest.as_deref(), &mut identities);
+        conn.identities = Arc::new(identities);
+        granted
+    }
+
     /// Auth packets are answered at once, whatever waits before them.
     ///
     /// The reply carries the xid of the request: stock clients send [`Xid::AUTH`], others number auth packets as any.
-    fn authenticate(&mut self, slot: ConnSlot, xid: Xid, op: Op, mut reader: Reader<'_>, now: Now) {
-        let mut granted = false;
-        if op == Op::Auth
-            && let Ok(Request::Auth(packet)) = Request::decode(op, &mut reader)
-        {
-            let conn = self.connections.at(slot);
-            let mut identities = (*conn.identities).clone();
-            granted = auth::authenticate(&packet, self.config.super_digest.as_deref(), &mut identities);
-            conn.identities = Arc::new(identities);
-        }
+    fn answer_auth(&mut self, slot: ConnSlot, xid: Xid, op: Op, granted: bool, now: Now) {
         let asked = Asked { xid, op, received_us: now.monotonic_us };
-        if granted {
-            self.connections.reply(slot, asked, Zxid::ZERO, Ok(&grange_proto::response::Response::Empty), now);
-        } else {
-            self.connections.reply(slot, asked, Zxid::ZERO, Err(ErrorCode::AuthFailed), now);
+        let result = if granted { Ok(&Response::Empty) } else { Err(ErrorCode::AuthFailed) };
+        self.connections.reply(slot, asked, Zxid::ZERO, result, now);
+        if !granted {
             self.connections.close(slot);
         }
     }

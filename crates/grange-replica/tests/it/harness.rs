@@ -11,8 +11,8 @@ use grange_proto::watch::WatcherEvent;
 use grange_proto::wire::put_i32;
 use grange_proto::{Acl, AclList, Op, Reader, SessionId, Xid, Zxid, acl};
 use grange_replica::{
-    Action, ConnId, ConnectAttempt, Event, Genesis, HardState, LogBatch, LogEntry, Now, Reaping, Recovered,
-    RecoveredSnapshot, Replica, ReplicaConfig, SnapshotImage, SnapshotPolicy,
+    Action, ConnId, ConnectAttempt, Event, Genesis, HardState, Inspect, LogBatch, LogEntry, Now, Reaping, Recovered,
+    RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, SnapshotPolicy,
 };
 use grange_tree::{Policy, TreeBuilder};
 
@@ -28,6 +28,8 @@ pub(crate) struct Edge {
     pub(crate) snapshot: Option<SnapshotImage>,
     pub(crate) closed: Vec<ConnId>,
     pub(crate) answered: u32,
+    /// The answer to the last [`Event::Inspect`].
+    pub(crate) report: Option<Report>,
     /// Whether the log syncs by itself.
     pub(crate) syncs: bool,
     output: BTreeMap<ConnId, Vec<u8>>,
@@ -84,6 +86,7 @@ impl Edge {
             snapshot,
             closed: Vec::new(),
             answered: 0,
+            report: None,
             syncs: true,
             output: BTreeMap::new(),
             next_conn: 0,
@@ -135,7 +138,8 @@ impl Edge {
             }
             Action::Close(conn) => self.closed.push(conn),
             Action::SaveSnapshot(image) => self.snapshot = Some(*image),
-            Action::PurgeLog { .. } | Action::Inspected { .. } => {}
+            Action::PurgeLog { .. } => {}
+            Action::Inspected { report, .. } => self.report = Some(*report),
         }
     }
 
@@ -214,6 +218,20 @@ impl Edge {
             });
         }
         seen
+    }
+
+    /// Returns how many requests the member counts as under way.
+    pub(crate) fn outstanding(&mut self) -> u64 {
+        self.step(vec![Event::Inspect { token: 1, what: Inspect::Summary }]);
+        match self.report.take() {
+            Some(Report::Summary(summary)) => summary.outstanding,
+            other => panic!("not a summary: {other:?}"),
+        }
+    }
+
+    /// Returns what the client has read since the last call, byte by byte.
+    pub(crate) fn bytes(&mut self, conn: ConnId) -> Vec<u8> {
+        self.output.remove(&conn).unwrap_or_default()
     }
 
     /// Returns the data in the last reply to a getData.

@@ -1,8 +1,10 @@
-use grange_proto::Zxid;
+use grange_proto::frame::put_frame;
+use grange_proto::response::ReplyHeader;
 use grange_proto::wire::put_text;
+use grange_proto::{Xid, Zxid};
 
-use crate::harness::{Edge, Seen, create, delete, exists, frame, get, raw, set};
-use grange_proto::request::{Auth, Request};
+use crate::harness::{Edge, Seen, children, config, create, delete, exists, frame, get, raw, set};
+use grange_proto::request::{Auth, Reconfig, Request};
 
 #[test]
 fn replies_come_in_the_order_of_the_requests() {
@@ -61,17 +63,42 @@ fn an_unknown_operation_is_answered_in_its_turn_and_closes() {
     }
 }
 
+/// Checked against Apache 3.8.0.
+#[test]
+fn the_reply_to_an_unknown_operation_tells_no_zxid() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    edge.send(conn, raw(7, 999, &[]));
+    let header = ReplyHeader { xid: Xid(7), zxid: Zxid(-1), err: -6 };
+    let mut frame = Vec::new();
+    put_frame(&mut frame, |out| header.encode(out));
+    assert_eq!(edge.bytes(conn), frame);
+}
+
+/// Apache 3.8.0 says yes to whoever asks as soon as anybody watches the znode.
+#[test]
+fn a_connection_is_asked_about_its_own_watches() {
+    let mut edge = Edge::new();
+    let (watcher, _) = edge.connect();
+    let (other, _) = edge.connect();
+    edge.send(watcher, children(1, "/", true));
+    edge.seen(watcher);
+    edge.send(watcher, [1, 2, 3].map(|kind| frame(kind, &Request::CheckWatches("/", kind))).concat());
+    assert_eq!(edge.seen(watcher), [Seen::Reply(1, 0), Seen::Reply(2, -121), Seen::Reply(3, 0)]);
+    edge.send(other, [1, 2, 3].map(|kind| frame(kind, &Request::CheckWatches("/", kind))).concat());
+    assert_eq!(edge.seen(other), [1, 2, 3].map(|xid| Seen::Reply(xid, -121)));
+}
+
 #[test]
 fn credentials_count_for_the_requests_behind_them() {
     let mut edge = Edge::new();
     let (conn, _) = edge.connect();
-    let auth = |scheme| Request::Auth(Auth { kind: 0, scheme, credentials: Some(b"u:p") });
-    edge.send(conn, frame(-4, &auth("digest")));
+    let auth = |scheme| Request::Auth(Auth { kind: 0, scheme: Some(scheme), credentials: Some(b"u:p") });
+    edge.send(conn, frame(-4, &auth(b"digest")));
     assert_eq!(edge.seen(conn), [Seen::Reply(-4, 0)]);
-    edge.send(conn, frame(77, &auth("digest")));
-    assert_eq!(edge.seen(conn), [Seen::Reply(77, 0)], "a client may number auth packets as any request");
-    edge.send(conn, frame(-4, &auth("nonsense")));
-    assert_eq!(edge.seen(conn), [Seen::Reply(-4, -115)]);
+    // The reply has the xid of the packet, even one that is not reserved for it. Checked against Apache 3.8.0.
+    edge.send(conn, [frame(5, &auth(b"digest")), frame(6, &auth(b"nonsense"))].concat());
+    assert_eq!(edge.seen(conn), [Seen::Reply(5, 0), Seen::Reply(6, -115)]);
     assert_eq!(edge.closed, [conn]);
 }
 
@@ -101,4 +128,68 @@ fn a_connection_that_vanished_gets_nothing_and_harms_nothing() {
     assert_eq!(edge.seen(conn), []);
     edge.send(other, get(2, "/a", false));
     assert_eq!(edge.seen(other), [Seen::Reply(1, -101), Seen::Reply(2, 0)]);
+}
+
+/// Checked against Apache 3.8.0, standalone.
+#[test]
+fn reconfig_is_switched_off_or_needs_an_ensemble() {
+    for (reconfig, err) in [(false, -123), (true, -6)] {
+        let mut config = config();
+        config.policy.reconfig = reconfig;
+        let mut edge = Edge::with(config);
+        let (conn, _) = edge.connect();
+        let change = Reconfig { joining: Some("server.2=h:1:2;3"), leaving: None, new_members: None, config_id: -1 };
+        edge.send(conn, [frame(1, &Request::Reconfig(change)), raw(2, 16, &[]), exists(3, "/", false)].concat());
+        assert_eq!(edge.seen(conn), [Seen::Reply(1, err), Seen::Reply(2, -5), Seen::Reply(3, 0)]);
+        assert!(edge.closed.is_empty());
+    }
+}
+
+/// Apache's server without a login configuration answers with an empty token, and kazoo asks again for ever.
+#[test]
+fn a_sasl_exchange_is_refused_at_once() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    edge.send(conn, [frame(1, &Request::Sasl(Some(b"token"))), exists(2, "/", false)].concat());
+    assert_eq!(edge.seen(conn), [Seen::Reply(1, -115)]);
+    assert_eq!(edge.closed, [conn]);
+}
+
+/// Checked against Apache 3.8.0.
+#[test]
+fn a_packet_that_cannot_be_read_ends_the_connection() {
+    for (op, body) in [(100, &[0, 0][..]), (102, &[0])] {
+        let mut edge = Edge::new();
+        let (conn, _) = edge.connect();
+        edge.send(conn, raw(3, op, body));
+        assert_eq!(edge.seen(conn), []);
+        assert_eq!(edge.closed, [conn]);
+    }
+}
+
+#[test]
+fn requests_under_way_are_counted_until_they_are_answered_or_their_connection_is_gone() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let (other, _) = edge.connect();
+    edge.send(conn, [exists(1, "/a", false), raw(-2, 11, &[]), create(2, "/a", 0), raw(3, 4, &[])].concat());
+    assert_eq!(edge.outstanding(), 0);
+    edge.syncs = false;
+    edge.send(conn, [create(4, "/b", 0), exists(5, "/b", false)].concat());
+    edge.send(other, [exists(1, "/b", false), create(2, "/c", 0)].concat());
+    assert_eq!(edge.outstanding(), 3);
+    edge.step(vec![grange_replica::Event::Disconnected(conn)]);
+    assert_eq!(edge.outstanding(), 1);
+    let synced = edge.sync();
+    edge.step(vec![synced]);
+    assert_eq!(edge.outstanding(), 0);
+}
+
+/// Checked against Apache 3.8.0.
+#[test]
+fn a_ping_is_answered_with_the_xid_of_pings() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    edge.send(conn, [raw(7, 11, &[]), raw(-2, 11, b"unexpected"), exists(8, "/", false)].concat());
+    assert_eq!(edge.seen(conn), [Seen::Reply(-2, 0), Seen::Reply(-2, 0), Seen::Reply(8, 0)]);
 }
