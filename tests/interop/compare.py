@@ -11,9 +11,13 @@ import time
 
 import wire
 from operations import Op, Persona
+from texts import lacks_text
 from wire import Millis, Opaque, Session, Unordered, Zxid
 
-NO_AUTH = -102
+NO_AUTH, INVALID_ACL, NO_WATCHER, MARSHALLING_ERROR = -102, -114, -121, -5
+# A success of any other request would change a tree.
+READS = ("exists", "getEphemerals", "sync", "multiRead", "addWatch", "checkWatches", "removeWatches")
+NODE_DELETED, NODE_CHILDREN_CHANGED = 2, 4
 CLOCK_SLACK_MS = 5000
 
 
@@ -131,6 +135,13 @@ class AclModel:
         )
 
 
+def is_invalid_acl(reply: dict) -> bool:
+    """Whether the request failed, or the multi did, because of an ACL."""
+    if reply.get("err") == 0 and reply.get("op") == "multi":
+        return any(kind == -1 and code == INVALID_ACL for kind, _, *code_ in reply["body"] for code in code_)
+    return reply.get("err") == INVALID_ACL
+
+
 class Rules:
     """The intended differences: `a` is Apache 3.8.0, `b` is the server under test."""
 
@@ -154,11 +165,47 @@ class Rules:
             return False
         return a["event"] == b["event"] and (a["xid"], a["err"]) == (b["xid"], b["err"]) and self._note("ZXID-1")
 
+    def moved_event(self, a: list[dict], i: int, b: list[dict], j: int) -> bool:
+        """CLOSE-1: a session's ephemeral nodes go in any order, in one transaction.
+
+        Moves the event that B has at `j` to place `i` of A, if A has it among the events that follow.
+        """
+        here = b[j] if j < len(b) else {}
+        if here.get("event", {}).get("type") not in (NODE_DELETED, NODE_CHILDREN_CHANGED):
+            return False
+        of_one_transaction = [f["event"] for f in b[j:] if "event" in f and f["zxid"] == here["zxid"]]
+        for k in range(i, len(a)):
+            event = a[k].get("event")
+            if event not in of_one_transaction:
+                return False
+            if event == here["event"] and k > i:
+                a.insert(i, a.pop(k))
+                return self._note("CLOSE-1")
+        return False
+
     def denied_exists(self, a: dict, b: dict, op: Op | None, persona: Persona, since: int) -> bool:
         """READ-2: exists needs READ when the node is there."""
         if op is None or op.name != "exists" or a.get("err") != 0 or b.get("err") != NO_AUTH:
             return False
         return self._acls.may_lack_read(str(op.path), persona, since) and self._note("READ-2")
+
+    def no_text(self, a: dict, b: dict, op: Op | None) -> bool:
+        """TEXT-1: a string that is null or not UTF-8 is a malformed request."""
+        if op is None or not isinstance(op.body, bytes):
+            return False
+        if b.get("err") != MARSHALLING_ERROR and not (a.get("err") == MARSHALLING_ERROR and is_invalid_acl(b)):
+            return False
+        changed_nothing = a.get("err") != 0 or op.name in READS
+        if op.name == "multi" and not changed_nothing:
+            changed_nothing = a["body"][0][0] == -1
+        return changed_nothing and lacks_text(op.name, op.body) and self._note("TEXT-1")
+
+    def foreign_watch(self, a: dict, b: dict, op: Op | None) -> bool:
+        """WATCH-1: checkWatches asks about the session's own watches, whatever the path looks like."""
+        if op is None or op.name != "checkWatches" or b.get("err") != NO_WATCHER:
+            return False
+        is_absolute = str(op.path).startswith("/")
+        return (a.get("err") == 0 or (a.get("err") == MARSHALLING_ERROR and not is_absolute)) and self._note("WATCH-1")
 
     def forgotten_connection(self, a: dict, b: dict) -> bool:
         """OWNER-1: Apache now and then leaves a connection open whose session has moved to another."""

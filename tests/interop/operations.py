@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import wire
 from server_process import SUPER_PASSWORD, digest_id
+from texts import lacks_text
 from wire import OPCODES, buffer, i32, i64, ustring
 
 if TYPE_CHECKING:
@@ -180,9 +181,13 @@ class Generator:
         depth = rng.choices((1, 2, 3), (3, 4, 2))[0]
         return "".join("/" + rng.choice(NAMES) for _ in range(depth))
 
-    def watched_path(self) -> str | bytes:
-        """Not null: Apache keeps a watch on a null path, and then cannot close the connection any more."""
-        return self.path() or "/"
+    def watched_path(self) -> str | bytes | None:
+        """Not null: Apache keeps a watch on a null path, and then cannot close the connection any more.
+
+        Text at least, since one path that is none has the whole list refused (rule TEXT-1).
+        """
+        path = self.path()
+        return "/" if lacks_text("sync", ustring(path)) else path or "/"
 
     def data(self) -> bytes | None:
         rng = self._random
@@ -218,7 +223,7 @@ class Generator:
         name = name or rng.choices(("create", "create2", "createContainer", "createTTL"), (10, 10, 2, 3))[0]
         path, data, acl = self.path(), self.data(), self.acl()
         if name == "createContainer":
-            flags = rng.choice((4, 4, 4, 4, 0, 1, 5))
+            flags = rng.choice((4, 4, 4, 4, 0, 2, 5))
         elif name == "createTTL":
             flags = rng.choice((5, 5, 5, 6, 6, 0, 1, 4))
         else:
@@ -257,6 +262,8 @@ class Generator:
         rng = self._random
         makers = (self.create, self.delete, self.set_data, self.check)
         parts = [rng.choices(makers, (5, 3, 3, 2))[0]() for _ in range(rng.choice((0, 1, 1, 2, 2, 2, 3, 3, 4, 6)))]
+        # Apache fails at a null path before the multi has its number: it takes no zxid.
+        parts = [part for part in parts if part.path is not None]
         kind = rng.random()
         pairs = [(part.code(), part.body) for part in parts]
         oddity = ""
@@ -336,7 +343,9 @@ class Generator:
         mine = {"standard": (0, 1, 2), "persistent": (3,), "recursive": (4,)}[self._watches]
         lists = [paths if i in mine else [] for i, paths in enumerate(lists)]
         if rng.random() < 0.05:
-            lists[rng.randrange(5)] = None
+            # Alone: Apache fails at it with the lists before it armed.
+            lists = [[], [], [], [], []]
+            lists[rng.randrange(3)] = None
         name = "setWatches2"
         if self._watches == "standard" and rng.random() < 0.5:
             name, lists = "setWatches", lists[:3]

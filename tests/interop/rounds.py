@@ -136,8 +136,12 @@ class Round:
             why = self._matcher.difference(x, y)
             if why is None or self.rules.rewritten_event(x, y) or self.rules.forgotten_connection(x, y):
                 pass
+            elif self.rules.no_text(x, y, op) or self.rules.foreign_watch(x, y, op):
+                pass
             elif self.rules.denied_exists(x, y, op, persona, since):
                 tolerated = tolerated or bool(op and op.watch)
+            elif self.rules.moved_event(a, i, b, j):
+                continue
             elif self.rules.hidden_event(x, persona, since):
                 i += 1
                 continue

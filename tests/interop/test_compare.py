@@ -5,7 +5,9 @@ import unittest
 
 from compare import AclModel, Matcher, Renaming, Rules
 from operations import PERSONAS, Generator, Op
-from wire import Millis, Opaque, Session, Unordered, Zxid, decode_reply, header, i32, i64, ustring
+from wire import (
+    Millis, Opaque, Session, Unordered, Zxid, acl_list, decode_reply, header, i32, i64, multi_body, ustring,
+)  # fmt: skip
 
 ALICE, NOBODY = PERSONAS[1], PERSONAS[3]
 PRIVATE = [(31, "digest", "alice:8y0lhh/7xkdEiwhX7vo9i+/Nmzc=")]
@@ -88,6 +90,47 @@ class RulesTest(unittest.TestCase):
         self.assertTrue(self.rules.denied_exists(found, denied, op, NOBODY, since=2))
         self.assertFalse(self.rules.denied_exists(found, denied, op, ALICE, since=2))
         self.assertFalse(self.rules.denied_exists(denied, found, op, NOBODY, since=2))
+
+    def test_a_watch_may_be_denied_only_to_checkWatches(self):
+        found, malformed, denied = {"err": 0}, {"err": -5}, {"err": -121}
+
+        def may_deny(name, path, a):
+            return self.rules.foreign_watch(a, denied, Op(name, b"", "", path=path))
+
+        self.assertTrue(may_deny("checkWatches", "/a", found))
+        self.assertTrue(may_deny("checkWatches", "a", malformed))
+        self.assertFalse(may_deny("checkWatches", "/a", malformed))
+        self.assertFalse(may_deny("removeWatches", "/a", found))
+        self.assertFalse(self.rules.foreign_watch(denied, found, Op("checkWatches", b"", "", path="/a")))
+
+    def test_events_may_be_moved_only_within_one_transaction(self):
+        def event(kind, path, zxid):
+            return {"xid": -1, "zxid": Zxid(zxid), "err": 0, "event": {"type": kind, "state": 3, "path": path}}
+
+        a = [event(2, "/x", -1), event(4, "/", -1), event(2, "/y", -1), {"xid": 1, "zxid": Zxid(9), "err": 0}]
+        b = [event(2, "/y", 9), event(4, "/", 9), event(2, "/x", 9), a[3]]
+        self.assertTrue(self.rules.moved_event(a, 0, b, 0))
+        self.assertEqual([frame["event"]["path"] for frame in a[:3]], ["/y", "/x", "/"])
+        self.assertTrue(self.rules.moved_event(a, 1, b, 1))
+        other = [event(2, "/y", 9), event(2, "/x", 10)]
+        self.assertFalse(self.rules.moved_event([event(2, "/x", -1), event(2, "/y", -1)], 0, other, 0))
+        data = [event(3, "/y", 9), event(3, "/x", 9)]
+        self.assertFalse(self.rules.moved_event([event(3, "/x", -1), event(3, "/y", -1)], 0, data, 0))
+
+    def test_text_may_be_refused_only_where_it_is_none(self):
+        refused, missing, found = {"err": -5}, {"err": -101}, {"err": 0}
+
+        def may_refuse(name, body, a=missing):
+            return self.rules.no_text(a, refused, Op(name, body, ""))
+
+        self.assertTrue(may_refuse("getData", ustring(b"/a\xff") + b"\0"))
+        self.assertTrue(may_refuse("getEphemerals", ustring(None), found))
+        self.assertTrue(may_refuse("setACL", ustring("/a") + acl_list([(31, None, "anyone")]) + i32(-1)))
+        self.assertTrue(may_refuse("multi", multi_body([(2, ustring("/a") + i32(0)), (13, ustring(None) + i32(0))])))
+        self.assertFalse(may_refuse("getData", ustring("/a") + b"\0"))
+        self.assertFalse(may_refuse("getData", i32(9) + b"\xff"))
+        self.assertFalse(may_refuse("delete", ustring(None) + i32(-1), found))
+        self.assertFalse(self.rules.no_text(refused, missing, Op("getData", ustring(None) + b"\0", "")))
 
 
 class StreamTest(unittest.TestCase):
