@@ -127,6 +127,7 @@ impl Replica {
     ///
     /// Everything that is handed in together shares an entry of the log, so the edge hands in all that is waiting.
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>, out: &mut Vec<Action>) {
+        self.sessions.runs(now.monotonic_ms());
         for event in events.drain(..) {
             self.take(event, now, out);
         }

@@ -3,17 +3,30 @@
 //! A sign of life only stores a time. A session stands in the bucket of the tick in which it would have expired when
 //! it was put there; when that tick comes, it is either overdue or moves to a later bucket. So a sign of life costs
 //! one store, and a tick costs what is due in it.
+//!
+//! Sessions age only while the member runs. When it was stopped (SIGSTOP, a debugger, a disk that hung), the signs of
+//! life of its clients wait in the buffers of their sockets, and it must not judge before it has read them.
 
 use std::collections::BTreeMap;
 
 use grange_proto::SessionId;
 use hashbrown::HashMap;
 
+use crate::TICK_MS;
+
+/// Milliseconds between two steps from which on the member counts as having stood still. Steps come at least every
+/// [`TICK_MS`]; a busy machine delays some of them, which is no reason to move deadlines.
+const STANDSTILL_MS_MIN: u64 = 5 * TICK_MS;
+
 /// The sessions that this member watches over.
 pub(crate) struct Sessions {
     tick_ms: u64,
     alive: HashMap<SessionId, Life, foldhash::fast::FixedState>,
     buckets: BTreeMap<u64, Vec<SessionId>>,
+    /// When the member was last seen to run.
+    last_ms: Option<u64>,
+    /// For how long it has stood still. Every other time in here is the clock's less this.
+    stood_still_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +40,26 @@ impl Sessions {
     /// Starts without sessions; expiry comes in steps of `tick_ms`.
     pub(crate) fn new(tick_ms: u32, seed: u64) -> Sessions {
         let alive = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        Sessions { tick_ms: u64::from(tick_ms.max(1)), alive, buckets: BTreeMap::new() }
+        let tick_ms = u64::from(tick_ms.max(1));
+        Sessions { tick_ms, alive, buckets: BTreeMap::new(), last_ms: None, stood_still_ms: 0 }
+    }
+
+    /// Takes note that the member runs; called once for each step, before anything else.
+    pub(crate) fn runs(&mut self, now_ms: u64) {
+        let gap_ms = self.last_ms.map_or(0, |last_ms| now_ms.saturating_sub(last_ms));
+        if gap_ms >= STANDSTILL_MS_MIN {
+            self.stood_still_ms += gap_ms - TICK_MS;
+        }
+        self.last_ms = Some(now_ms);
+    }
+
+    fn age(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.stood_still_ms)
     }
 
     /// Starts to watch over a session, or gives it a new timeout; either way it was heard now.
     pub(crate) fn watch_over(&mut self, session: SessionId, timeout_ms: i32, now_ms: u64) {
+        let now_ms = self.age(now_ms);
         let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
         let bucket = self.bucket(now_ms + timeout_ms);
         let stands_in = self.alive.get(&session).map(|life| life.bucket);
@@ -49,6 +77,7 @@ impl Sessions {
     /// Takes in a sign of life.
     #[inline]
     pub(crate) fn heard(&mut self, session: SessionId, now_ms: u64) {
+        let now_ms = self.age(now_ms);
         if let Some(life) = self.alive.get_mut(&session) {
             life.heard_ms = now_ms;
         }
@@ -67,11 +96,12 @@ impl Sessions {
     /// Returns in how many milliseconds a session expires if nothing comes.
     pub(crate) fn expires_in_ms(&self, session: SessionId, now_ms: u64) -> Option<u64> {
         let life = self.alive.get(&session)?;
-        Some((life.heard_ms + life.timeout_ms).saturating_sub(now_ms))
+        Some((life.heard_ms + life.timeout_ms).saturating_sub(self.age(now_ms)))
     }
 
     /// Takes out the sessions that are overdue, in the order in which they became so.
     pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<SessionId> {
+        let now_ms = self.age(now_ms);
         let mut expired = Vec::new();
         while let Some(bucket) = self.buckets.first_entry() {
             if *bucket.key() > now_ms {
@@ -149,6 +179,35 @@ mod tests {
         assert_eq!(sessions.expire(3000), [A]);
         assert!(sessions.expire(10_999).is_empty());
         assert_eq!(sessions.expire(11_000), [B]);
+    }
+
+    #[test]
+    fn a_standstill_of_the_member_does_not_age_sessions() {
+        let mut sessions = Sessions::new(1000, 0);
+        sessions.runs(0);
+        sessions.watch_over(A, 4000, 0);
+        sessions.watch_over(B, 4000, 0);
+        sessions.runs(60_000);
+        assert!(sessions.expire(60_000).is_empty(), "what A and B sent meanwhile is not read yet");
+        sessions.heard(A, 61_100);
+        for now_ms in (60_000..64_980).step_by(20) {
+            sessions.runs(now_ms);
+            assert!(sessions.expire(now_ms).is_empty(), "{now_ms}");
+        }
+        assert_eq!(sessions.expires_in_ms(B, 63_980), Some(0), "it has had its timeout");
+        sessions.runs(64_980);
+        assert_eq!(sessions.expire(64_980), [B]);
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn a_busy_machine_does_not_move_deadlines() {
+        let mut sessions = Sessions::new(1000, 0);
+        sessions.watch_over(A, 4000, 0);
+        for now_ms in (0..=5000).step_by(90) {
+            sessions.runs(now_ms);
+        }
+        assert_eq!(sessions.expire(5000), [A]);
     }
 
     #[test]

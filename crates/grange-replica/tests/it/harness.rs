@@ -166,6 +166,12 @@ impl Edge {
         }
     }
 
+    /// Lets the clocks go on without a step, as if the process had been stopped.
+    pub(crate) fn stand_still(&mut self, ms: u64) {
+        self.now.monotonic_us += ms * 1000;
+        self.now.wall_ms += i64::try_from(ms).unwrap();
+    }
+
     /// Opens a session with a timeout of 4 s.
     pub(crate) fn connect(&mut self) -> (ConnId, ConnectResponse) {
         self.attempt(SessionId::NONE, Vec::new(), Zxid::ZERO)

@@ -105,3 +105,23 @@ fn after_a_restart_every_session_has_its_whole_timeout() {
     let (_, again) = edge.attempt(session.session, session.password.to_vec(), Zxid::ZERO);
     assert_eq!(again.session, session.session);
 }
+
+#[test]
+fn a_member_that_stood_still_hears_its_clients_before_it_expires_them() {
+    let mut edge = Edge::new();
+    let (alive, _) = edge.connect();
+    let (silent, _) = edge.connect();
+    edge.send(alive, create(1, "/alive", 1));
+    edge.send(silent, create(1, "/silent", 1));
+    edge.pass(1000);
+    edge.stand_still(60_000);
+    // The tick comes first: what waits in the sockets has to be read by other threads.
+    edge.step(vec![Event::Tick]);
+    assert_eq!(edge.closed, []);
+    edge.send(alive, exists(2, "/alive", false));
+    assert_eq!(edge.seen(alive), [Seen::Reply(1, 0), Seen::Reply(2, 0)]);
+    edge.pass(3500);
+    edge.send(alive, exists(3, "/alive", false));
+    edge.pass(1500);
+    assert_eq!(edge.closed, [silent], "a standstill does not make sessions immortal");
+}
