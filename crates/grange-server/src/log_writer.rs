@@ -134,13 +134,20 @@ impl LogWriter {
 
     /// Compares the free space with the reserve now and then, and all the time while the disk is full.
     fn watch_space(&mut self, events: &mut Vec<Event>) {
+        if !self.full
+            && let Some(error) = self.log.lacks_room()
+        {
+            // Now, and not when this segment is full: a client whose write waits for room waits with all it has sent.
+            return self.tell_full(&error, events);
+        }
         if !self.full && self.unchecked_bytes < SPACE_CHECK_BYTES {
             return;
         }
         self.unchecked_bytes = 0;
-        // Before writes are taken again there must be room for the segment that a full log has been waiting for.
-        let needed = if self.full { self.log.batch_bytes_max() as u64 } else { 0 };
-        match self.guard.ensure_space(needed) {
+        let missing = if self.full { self.log.missing_bytes() } else { 0 };
+        match self.guard.ensure_space(missing) {
+            // There must be room for the next segment, and only one that is made proves that: a quota may be full too.
+            Ok(()) if missing > 0 => self.log.request_room(),
             Ok(()) if self.full && self.held.is_empty() => {
                 self.full = false;
                 tracing::info!("the disk has room again: writes are taken");
@@ -374,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_holds_batches_back_until_there_is_room() {
+    fn a_full_disk_is_told_of_early_and_holds_back_what_does_not_fit() {
         let mut fixture = Fixture::start(0);
         fixture.disk.set_faults(Faults { capacity_bytes: Some(SEGMENT_BYTES * 3), ..Faults::default() });
         let mut number = 0;
@@ -382,19 +389,27 @@ mod tests {
             number += 1;
             fixture.handle.hand_over(batch(number));
             let events = fixture.events();
-            if events == ["LogFull"] {
+            assert_eq!(events[0], format!("LogSynced({number})"), "nobody has to wait before it is told");
+            if events.len() > 1 {
+                assert_eq!(events[1..], ["LogFull"]);
                 break;
             }
-            assert_eq!(events, [format!("LogSynced({number})")]);
         }
         assert!(!fixture.handle.may_write());
-        fixture.handle.hand_over(batch(number + 1));
+        // More than the rest of a segment has room for.
+        let last = number + SEGMENT_BYTES / 1000;
+        (number + 1..=last).for_each(|number| fixture.handle.hand_over(batch(number)));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while lock(&fixture.handle.writer).held.back().is_none_or(|batch| batch.number < last) {
+            assert!(Instant::now() < deadline, "nothing is held back");
+            std::thread::yield_now();
+        }
         fixture.disk.set_faults(Faults::default());
         let mut seen = Vec::new();
         while seen.last().is_none_or(|event| event != "LogHasRoom") {
             seen.extend(fixture.events());
         }
-        assert_eq!(seen[seen.len() - 2..], [format!("LogSynced({})", number + 1), "LogHasRoom".to_owned()]);
+        assert_eq!(seen[seen.len() - 2..], [format!("LogSynced({last})"), "LogHasRoom".to_owned()]);
         fixture.end().unwrap();
     }
 

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use grange_replica::{HardState, LogEntry, Recovered, RecoveredSnapshot};
 use grange_tree::{DecodedChunk, Tree, TreeBuilder};
 
+use crate::storage::dir::DataDir;
 use crate::storage::disk::Disk;
 use crate::storage::log::{Log, LogError, LogOptions};
 use crate::storage::snapshot::{RestoreError, SnapshotError, SnapshotFile, SnapshotReader, SnapshotStore};
@@ -38,12 +38,14 @@ pub(crate) struct Opened {
 }
 
 /// Loads the newest snapshot that can be used and the entries behind it.
-pub(crate) fn open(snapshot_dir: &Path, log_dir: &Path, disk: Arc<dyn Disk>) -> Result<Opened, DataError> {
-    let snapshots = SnapshotStore::open(snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
+pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Result<Opened, DataError> {
+    let (snapshot_dir, log_dir) = (dir.snapshot_dir(), dir.log_dir());
+    let snapshots = SnapshotStore::open(&snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
     let name_key = disk.random_u64().map_err(DataError::Random)?;
     let load = |reader: &SnapshotReader| load(reader, name_key);
     let newest = snapshots.list().map_err(DataError::Snapshots)?.pop();
-    let options = |replay_from| LogOptions { replay_from, disk: Arc::clone(&disk), ..LogOptions::default() };
+    let options =
+        |replay_from| LogOptions { replay_from, segment_bytes, disk: Arc::clone(&disk), ..LogOptions::default() };
     // The usual case: the newest snapshot is in order, and the log before it need not be read.
     let loaded = newest.and_then(|file| {
         let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;

@@ -92,7 +92,7 @@ impl Server {
         };
         let data_dir = open_data_dir(&config.storage, temporary.as_ref())?;
         let disk: Arc<dyn Disk> = if config.storage.sync { Arc::new(RealDisk) } else { Arc::new(UnsyncedDisk) };
-        let opened = recovery::open(&data_dir.snapshot_dir(), data_dir.log_dir(), disk)?;
+        let opened = recovery::open(&data_dir, config.storage.segment_bytes, disk)?;
         let facts = Arc::new(server_facts(&config, local_addr, &data_dir));
         let parts = Parts::new(&config, &facts)?;
         let server = parts.assemble(&config, opened, port, facts, data_dir, temporary)?;

@@ -21,6 +21,10 @@ use crate::four_letter::Whitelist;
 
 /// The largest `jute.maxbuffer`, in bytes: a write must fit a segment of the log with room to spare.
 const FRAME_BYTES_CEILING: usize = 16 << 20;
+/// Bounds and default of `preAllocSize`, in KiB.
+const SEGMENT_KIB: (RangeInclusive<u64>, u64) = (8 << 10..=1 << 20, 64 << 10);
+/// Frames of the largest size that a log segment must hold: what the replica may hand over as one batch, twice.
+const FRAMES_PER_SEGMENT_MIN: u64 = 4;
 /// `clientPortListenBacklog` unless it is set: enough for thousands of clients that come back at once.
 const BACKLOG_DEFAULT: i32 = 4096;
 /// `minSessionTimeout` and `maxSessionTimeout` unless they are set, in ticks.
@@ -173,9 +177,23 @@ impl<'a> Check<'a> {
         let purges = self.value(Key::AutopurgePurgeInterval) != Some("0");
         StorageConfig {
             place: DataPlace::Directory { data, log },
+            segment_bytes: self.segment_bytes(),
             sync: self.truth(Key::ForceSync, true),
             snapshots_kept: purges.then_some(kept),
         }
+    }
+
+    fn segment_bytes(&mut self) -> u64 {
+        let (range, default) = SEGMENT_KIB;
+        let bytes = self.number(Key::PreAllocSize, range, default) << 10;
+        // A value out of its range is reported where the limits are read.
+        let frame_bytes = self.parsed_frame_bytes_max().unwrap_or(FRAME_BYTES_DEFAULT) as u64;
+        if bytes < FRAMES_PER_SEGMENT_MIN * frame_bytes {
+            let text = self.value(Key::PreAllocSize).unwrap_or_default();
+            let least = (FRAMES_PER_SEGMENT_MIN * frame_bytes).div_ceil(1 << 10);
+            self.problem(Key::PreAllocSize, format!("is {text}; with this jute.maxbuffer it must be at least {least}"));
+        }
+        bytes
     }
 
     fn limits(&mut self) -> Limits {
@@ -190,9 +208,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes the forms that Java's `Integer.getInteger` takes: decimal, `0x` and `#` for hexadecimal, `0` for octal.
     fn frame_bytes_max(&mut self) -> usize {
-        let Some(text) = self.value(Key::JuteMaxBuffer) else { return FRAME_BYTES_DEFAULT };
+        self.parsed_frame_bytes_max().unwrap_or_else(|| {
+            let text = self.value(Key::JuteMaxBuffer).unwrap_or_default();
+            let what = format!("is {text}; it must be a number of bytes from 1024 to {FRAME_BYTES_CEILING}");
+            self.problem(Key::JuteMaxBuffer, what);
+            FRAME_BYTES_DEFAULT
+        })
+    }
+
+    /// Takes the forms that Java's `Integer.getInteger` takes: decimal, `0x` and `#` for hexadecimal, `0` for octal.
+    fn parsed_frame_bytes_max(&self) -> Option<usize> {
+        let Some(text) = self.value(Key::JuteMaxBuffer) else { return Some(FRAME_BYTES_DEFAULT) };
         let lower = text.to_ascii_lowercase();
         let parsed = if let Some(hex) = lower.strip_prefix("0x").or_else(|| lower.strip_prefix('#')) {
             usize::from_str_radix(hex, 16)
@@ -201,14 +228,7 @@ impl<'a> Check<'a> {
         } else {
             lower.parse()
         };
-        match parsed {
-            Ok(bytes) if (1024..=FRAME_BYTES_CEILING).contains(&bytes) => bytes,
-            _ => {
-                let what = format!("is {text}; it must be a number of bytes from 1024 to {FRAME_BYTES_CEILING}");
-                self.problem(Key::JuteMaxBuffer, what);
-                FRAME_BYTES_DEFAULT
-            }
-        }
+        parsed.ok().filter(|bytes| (1024..=FRAME_BYTES_CEILING).contains(bytes))
     }
 
     fn sessions(&mut self) -> SessionConfig {

@@ -89,6 +89,9 @@ pub enum DataPlace {
 pub struct StorageConfig {
     /// The place.
     pub place: DataPlace,
+    /// Bytes of a log segment: what the log takes from the disk at once. One that is written and one made ahead are
+    /// always there.
+    pub segment_bytes: u64,
     /// Whether a write is synced to the disk before it is acknowledged.
     pub sync: bool,
     /// How many snapshots are kept, the newest included; `None` keeps all of them, and the whole log.

@@ -73,6 +73,8 @@ keys! {
     AutopurgeSnapRetainCount = "autopurge.snapRetainCount",
     /// 0 keeps everything; any other interval purges after each snapshot.
     AutopurgePurgeInterval = "autopurge.purgeInterval",
+    /// Bytes of a log segment, in KiB.
+    PreAllocSize = "preAllocSize",
     /// Whether a write is synced to the disk before it is acknowledged.
     ForceSync = "forceSync",
     /// How often containers are looked at.

@@ -72,6 +72,20 @@ fn numbers_of_bytes_take_the_forms_of_java() {
 }
 
 #[test]
+fn a_log_segment_holds_the_largest_frames() {
+    assert_eq!(read("dataDir=/d").unwrap().storage.segment_bytes, 64 << 20);
+    assert_eq!(read("dataDir=/d\npreAllocSize=8192").unwrap().storage.segment_bytes, 8 << 20);
+    refused(
+        "dataDir=/d\npreAllocSize=100",
+        &expect!["2: preAllocSize is 100; it must be a number from 8192 to 1048576"],
+    );
+    refused(
+        "dataDir=/d\npreAllocSize=8192\njute.maxbuffer=16777216",
+        &expect!["2: preAllocSize is 8192; with this jute.maxbuffer it must be at least 65536"],
+    );
+}
+
+#[test]
 fn nothing_is_purged_when_the_interval_is_0() {
     assert_eq!(read("dataDir=/d").unwrap().storage.snapshots_kept, Some(3));
     assert_eq!(read("dataDir=/d\nautopurge.purgeInterval=24").unwrap().storage.snapshots_kept, Some(3));

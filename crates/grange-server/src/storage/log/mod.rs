@@ -346,6 +346,22 @@ impl Log {
         older.take_while(|tracked| tracked.index_max < index).map(|tracked| tracked.segment.bytes).sum()
     }
 
+    /// Returns the bytes that the disk has to give before the log can go on behind the segment that it writes now.
+    pub fn missing_bytes(&self) -> u64 {
+        self.supply.missing_bytes(self.tail().segment.number + 1)
+    }
+
+    /// Returns the error that an append would meet behind the segment that is written now: the next one could not be
+    /// made because the disk is full. Until then there is room for what is on its way.
+    pub fn lacks_room(&self) -> Option<LogError> {
+        self.supply.full().map(|source| LogError::Full { path: self.dir.clone(), source })
+    }
+
+    /// Has the next segment made, after [`Log::lacks_room`]. Does not wait for it.
+    pub fn request_room(&self) {
+        self.supply.request(self.tail().segment.number + 1);
+    }
+
     /// Returns the largest encoded size of a batch: its data, and at most 25 bytes for each entry and the hard state.
     pub fn batch_bytes_max(&self) -> usize {
         let head = SEGMENT_HEADER_BYTES + frame::frame_bytes(CARRY_BYTES) as u64;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::super::disk::Disk;
+use super::super::disk::{self, Disk};
 use super::segment::{self, Segment};
 
 /// How often a log that waits for a segment looks whether the thread is still there.
@@ -115,6 +115,19 @@ impl Supply {
                 None => self.shared.work(state),
             };
         }
+    }
+
+    /// Returns the bytes that the disk has to give before segment `number` can be handed out; 0 if nothing is missing.
+    pub(super) fn missing_bytes(&self, number: u64) -> u64 {
+        let state = self.shared.lock();
+        let is_there = state.ready.iter().any(|segment| segment.number == number) || !state.free.is_empty();
+        if is_there { 0 } else { self.shared.config.segment_bytes }
+    }
+
+    /// Returns why the last attempt to make a segment failed, if the disk was full.
+    pub(super) fn full(&self) -> Option<io::Error> {
+        let state = self.shared.lock();
+        state.failed.as_ref().filter(|error| disk::is_full(error)).map(|error| error.kind().into())
     }
 
     /// Takes a segment back that [`Supply::take`] had handed out and that was not used.

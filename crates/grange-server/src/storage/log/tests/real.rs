@@ -1,6 +1,7 @@
 //! On real files, with the background thread.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::super::super::disk::RealDisk;
 use super::super::super::sim_disk::Random;
@@ -37,6 +38,37 @@ fn segments_are_made_recycled_and_found_again() {
     let names = RealDisk.list(temp.path()).unwrap();
     assert!(names.iter().all(|name| name.ends_with(".wal") || name.ends_with(".free")), "{names:?}");
     assert!(names.iter().filter(|name| name.ends_with(".free")).count() <= 2, "{names:?}");
+}
+
+/// Waits for the background thread.
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_log_whose_next_segment_is_made_asks_for_no_room() {
+    let temp = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(temp.path(), options(256 << 10)).unwrap();
+    wait_for("the next segment is made", || log.missing_bytes() == 0);
+    assert_eq!(log.bytes_on_disk(), 2 * (256 << 10));
+}
+
+#[test]
+fn a_full_disk_is_told_of_while_there_is_room_for_what_is_on_its_way() {
+    let disk = SimDisk::new(1);
+    disk.set_faults(Faults { capacity_bytes: Some(SEGMENT_BYTES + SEGMENT_BYTES / 2), ..Faults::default() });
+    let (mut log, _) = Log::open(Path::new(DIR), super::options(&disk)).unwrap();
+    wait_for("the disk is found to be full", || log.lacks_room().is_some());
+    assert_eq!(log.missing_bytes(), SEGMENT_BYTES);
+    write(&mut log, &batch([entry(1, 1, 10_000)]));
+    disk.set_faults(Faults::default());
+    log.request_room();
+    wait_for("the next segment is made", || log.missing_bytes() == 0);
+    assert!(log.lacks_room().is_none());
 }
 
 #[test]
