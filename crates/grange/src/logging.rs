@@ -1,5 +1,7 @@
 //! Log lines on standard error: how many, and in which form.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +43,8 @@ pub(crate) fn start(args: &LoggingArgs, default_level: &str) -> Result<(), Comma
             .hint("write one of error, warn, info, debug, trace")
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A file or a journal gets no escape sequences.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),
