@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
+mod client;
 mod command_line;
+mod crash;
+mod disk;
 mod layering;
 mod program;
 mod serve;

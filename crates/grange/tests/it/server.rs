@@ -95,17 +95,24 @@ pub(crate) struct GrangeServer {
     stderr: Option<JoinHandle<String>>,
 }
 
-/// How a server is told to end.
+/// What a server can be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Signal {
     Terminate,
     Interrupt,
     Kill,
+    Stop,
+    Continue,
 }
 
 impl GrangeServer {
     /// Starts one with these arguments besides `--listen`; returns once it has said that it listens.
     pub(crate) fn start(arguments: &[&str]) -> GrangeServer {
+        Self::try_start(arguments).unwrap_or_else(|outcome| panic!("grange serve does not listen: {outcome}"))
+    }
+
+    /// Like [`GrangeServer::start`]; what came of it if it ended instead.
+    pub(crate) fn try_start(arguments: &[&str]) -> Result<GrangeServer, Outcome> {
         let mut process = grange()
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -127,10 +134,14 @@ impl GrangeServer {
             text
         });
         match address.recv_timeout(PATIENCE) {
-            Ok(address) => GrangeServer { process, address, stderr: Some(stderr) },
-            Err(error) => {
+            Ok(address) => Ok(GrangeServer { process, address, stderr: Some(stderr) }),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let status = process.wait().expect("the process can be waited for").code();
+                Err(Outcome { status, stdout: Vec::new(), stderr: stderr.join().expect("the reader does not panic") })
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
                 end(&mut process);
-                panic!("grange serve does not listen ({error}): {}", stderr.join().unwrap_or_default());
+                panic!("grange serve neither listens nor ends: {}", stderr.join().unwrap_or_default());
             }
         }
     }
@@ -139,15 +150,21 @@ impl GrangeServer {
         self.process.id()
     }
 
-    /// Sends a signal, waits for the end, and returns what it came to.
-    pub(crate) fn end(mut self, signal: Signal) -> Outcome {
+    pub(crate) fn send(&self, signal: Signal) {
         let name = match signal {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
             Signal::Kill => "KILL",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
         };
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status();
         assert!(sent.is_ok_and(|status| status.success()), "the server has ended before the signal");
+    }
+
+    /// Sends a signal, waits for the end, and returns what it came to.
+    pub(crate) fn end(mut self, signal: Signal) -> Outcome {
+        self.send(signal);
         let status = self.wait();
         let stderr = self.stderr.take().expect("a server ends once").join().expect("the reader does not panic");
         Outcome { status: status.code(), stdout: Vec::new(), stderr }
