@@ -171,11 +171,11 @@ impl Client {
         let mut writer = self.split();
         // Replies are read meanwhile, since the server stops reading when they pile up.
         let writing = std::thread::spawn(move || writer.write(&requests));
-        let nodes = names.into_iter().map(|name| {
-            let reply = self.reply().expect("the server answers");
-            (name, node(&reply).expect("a child is there while nobody deletes it"))
-        });
-        let nodes = nodes.collect();
+        let mut nodes = Vec::new();
+        for name in names {
+            // It may have expired since it was listed.
+            nodes.extend(node(&self.reply().expect("the server answers")).map(|node| (name, node)));
+        }
         writing.join().expect("writing does not panic").expect("the server reads");
         nodes
     }
