@@ -29,6 +29,7 @@ mod recovery;
 mod server;
 mod snapshotter;
 mod stats;
+mod temporary;
 mod unsynced;
 
 pub use config::{Config, ConfigError, RawConfig};

@@ -87,7 +87,7 @@ impl Server {
         let port = BoundPort::bind(config.listen)?;
         let local_addr = port.address();
         let temporary = match &config.storage.place {
-            DataPlace::Temporary => Some(tempfile::Builder::new().prefix("grange-").tempdir()?),
+            DataPlace::Temporary => Some(crate::temporary::make()?),
             DataPlace::Directory { .. } => None,
         };
         let data_dir = open_data_dir(&config.storage, temporary.as_ref())?;

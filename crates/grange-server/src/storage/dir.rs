@@ -16,7 +16,7 @@ use super::disk::{Disk, RealDisk};
 /// Format that this program writes.
 const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "format";
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 const LOG_DIR: &str = "log";
 const SNAPSHOT_DIR: &str = "snapshot";
 /// Where Apache ZooKeeper keeps its logs and snapshots below `dataDir`.
