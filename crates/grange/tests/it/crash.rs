@@ -17,6 +17,8 @@ const WORKERS: usize = 4;
 /// Longer than a run and the check after it take.
 const SESSION_TIMEOUT_MS: i32 = 6000;
 const SESSION_TIMEOUT: Duration = Duration::from_millis(SESSION_TIMEOUT_MS.cast_unsigned() as u64);
+/// Milliseconds in which a start is over, in the debug build.
+const START_MS: u64 = 50;
 /// How long a clean stop may take, whatever clients do.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// How late a session may expire on a busy machine.
@@ -104,13 +106,17 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
     let mut random = Random(seed);
     let site = Site::new(SETTINGS);
     let mut workers = workers(&mut random);
-    let (mut in_snapshot, mut in_segment) = (0, 0);
+    let (mut in_start, mut in_snapshot, mut in_segment) = (0, 0, 0);
     let mut may_expire = false;
     for kill in 0..KILLS {
+        if random.below(4) == 0 {
+            in_start += 1;
+            let delay = Duration::from_millis(random.below(START_MS));
+            GrangeServer::kill_while_it_starts(&site.arguments().each_ref().map(String::as_str), delay);
+        }
         let delay = Duration::from_millis(20 + random.below(280));
         let took = run(&site, &mut workers, &format!("{kill}"), may_expire, |server| {
-            // The one wait that is for luck: this is the moment of the kill.
-            std::thread::sleep(delay);
+            wait_or_segment(&site, delay);
             server.end(Signal::Kill);
         });
         may_expire = took > SESSION_TIMEOUT;
@@ -121,9 +127,18 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
     let mut all = Counts::default();
     workers.iter().for_each(|worker| all.add(worker.counts));
     println!("{KILLS} kills in {:.0?}: {all}", began.elapsed());
-    println!("{in_snapshot} kills met a snapshot, {in_segment} a segment in the making; {abandoned} sessions expired");
+    println!("kills met a snapshot {in_snapshot} times, a segment in the making {in_segment} times");
+    println!("{in_start} more kills met the start; {abandoned} sessions expired");
     assert!(all.acknowledged > KILLS && all.open_and_done > 0 && all.sessions_taken_up > KILLS, "{all}");
     assert!(abandoned > 0, "no session was left to expire");
+}
+
+/// Waits for so long, or until a log segment is being made: that is seldom, and over soon.
+fn wait_or_segment(site: &Site, delay: Duration) {
+    let until = Instant::now() + delay;
+    while Instant::now() < until && unfinished_files(&site.data().join("log")) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// After the last kill: sessions that are taken up live, those left alone expire on time. Returns the number of those.

@@ -146,6 +146,17 @@ impl GrangeServer {
         }
     }
 
+    /// Starts one and kills it so long after, whether it listens by then or not.
+    pub(crate) fn kill_while_it_starts(arguments: &[&str], delay: Duration) {
+        let mut serve = grange();
+        let serve = serve.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        let mut process = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("grange starts");
+        std::thread::sleep(delay);
+        let ended = process.try_wait().expect("the process can be waited for");
+        assert_eq!(ended, None, "it ended by itself");
+        end(&mut process);
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
