@@ -77,7 +77,9 @@ pub(crate) struct Watches {
     by_conn: BTreeMap<ConnSlot, BTreeSet<PathSlot>>,
     /// Slots of closed connections, to be taken out.
     swept: VecDeque<(ConnSlot, BTreeSet<PathSlot>)>,
-    recursive: usize,
+    /// How many recursive watches there are on paths of each length: a change of a deep znode looks only at those of
+    /// its ancestors that are as long as a watched path.
+    recursive: BTreeMap<usize, usize>,
     total: usize,
 }
 
@@ -89,7 +91,7 @@ impl Watches {
             watched: Slab::new(),
             by_conn: BTreeMap::new(),
             swept: VecDeque::new(),
-            recursive: 0,
+            recursive: BTreeMap::new(),
             total: 0,
         }
     }
@@ -110,10 +112,10 @@ impl Watches {
         });
         // Persistent and recursive exclude each other on a path: the later mode counts.
         if kind == Kinds::RECURSIVE && !kinds.has(Kinds::RECURSIVE) {
-            self.recursive += 1;
+            *self.recursive.entry(path.len()).or_default() += 1;
             *kinds = kinds.without(Kinds::PERSISTENT);
         } else if kind == Kinds::PERSISTENT && kinds.has(Kinds::RECURSIVE) {
-            self.recursive -= 1;
+            count_down(&mut self.recursive, path.len());
             *kinds = kinds.without(Kinds::RECURSIVE);
         }
         kinds.0 |= kind.0;
@@ -185,11 +187,12 @@ impl Watches {
             hears.0 |= Kinds::CHILD.0;
         }
         self.fire(path, hears, heard);
-        if self.recursive > 0 {
-            let mut ancestor = path;
-            while let Some((parent, _)) = grange_proto::path::split(ancestor) {
-                self.collect(parent, Kinds::RECURSIVE, heard);
-                ancestor = parent;
+        if !self.recursive.is_empty() {
+            for &length in self.recursive.range(1..path.len().max(1)).map(|(length, _)| length) {
+                // The root is above everything; any other ancestor ends where a slash follows.
+                if length == 1 || path.as_bytes()[length] == b'/' {
+                    self.collect(&path[..length], Kinds::RECURSIVE, heard);
+                }
             }
             heard.sort_unstable();
             heard.dedup();
@@ -222,11 +225,11 @@ impl Watches {
 
     /// Takes kinds from a connection on a path; forgets the pair when none is left.
     fn disarm(&mut self, slot: PathSlot, conn: ConnSlot, kinds: Kinds) -> bool {
-        let watchers = &mut self.watched[slot].watchers;
+        let Watched { path, watchers } = &mut self.watched[slot];
         let Some(own) = watchers.get_mut(&conn) else { return false };
         let removed = own.has(kinds);
         if own.has(Kinds::RECURSIVE) && kinds.has(Kinds::RECURSIVE) {
-            self.recursive -= 1;
+            count_down(&mut self.recursive, path.len());
         }
         *own = own.without(kinds);
         if *own == Kinds::default() {
@@ -265,6 +268,14 @@ impl Watches {
             paths.sort_unstable();
             (conn, paths)
         })
+    }
+}
+
+/// Takes one from the count of recursive watches on paths of this length.
+fn count_down(recursive: &mut BTreeMap<usize, usize>, length: usize) {
+    match recursive.get_mut(&length) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => drop(recursive.remove(&length)),
     }
 }
 
@@ -321,6 +332,21 @@ mod tests {
         assert!(!watches.remove(2, "/", Kinds::RECURSIVE));
         assert_eq!(node(&mut watches, "/x", EventType::NodeCreated), []);
         assert!(watches.has(2, "/a", Kinds::ALL));
+    }
+
+    #[test]
+    fn a_recursive_watch_hears_of_whole_names_only() {
+        let mut watches = Watches::new(1);
+        for (conn, path) in ["/", "/a", "/ab", "/a/b", "", "x"].into_iter().enumerate() {
+            watches.arm(conn, path, Kinds::RECURSIVE);
+        }
+        assert_eq!(node(&mut watches, "/a/b/c", EventType::NodeCreated), [0, 1, 3]);
+        assert_eq!(node(&mut watches, "/abc", EventType::NodeCreated), [0]);
+        assert_eq!(node(&mut watches, "/ab/\u{e9}", EventType::NodeCreated), [0, 2]);
+        watches.arm(1, "/a", Kinds::PERSISTENT);
+        assert!(watches.remove(3, "/a/b", Kinds::ALL));
+        assert_eq!(node(&mut watches, "/a/b/c", EventType::NodeCreated), [0]);
+        assert_eq!(node(&mut watches, "/a", EventType::NodeDataChanged), [0, 1]);
     }
 
     #[test]
