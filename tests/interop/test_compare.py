@@ -142,6 +142,14 @@ class StreamTest(unittest.TestCase):
         self.assertEqual(first(7), first(7))
         self.assertNotEqual(first(7), first(8))
 
+    def test_a_surrogate_pair_is_one_character(self):
+        def path(raw):
+            return decode_reply(i32(3) + i64(9) + i32(0) + ustring(raw), {3: "sync"}.get)["body"]["path"]
+
+        self.assertEqual(path(b"/\xed\xa0\xbd\xed\xb8\x80"), "/\U0001f600")
+        self.assertEqual(path(b"/\xf0\x9f\x98\x80"), "/\U0001f600")
+        self.assertEqual(path(b"/\xed\xa0\xbd"), "/\\xed\\xa0\\xbd")
+
     def test_a_reply_with_bytes_left_over_is_noticed(self):
         payload = i32(3) + i64(9) + i32(0) + ustring("/a")
         self.assertIn("body", decode_reply(payload, {3: "create"}.get))

@@ -130,6 +130,18 @@ class Malformed(ValueError):
     """A reply that is too short, too long or not of the expected shape."""
 
 
+def _text(raw: bytes) -> str:
+    """UTF-8, or the form in which Java writes characters beyond U+FFFF: each half of a surrogate pair by itself."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        return raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "backslashreplace")
+
+
 class Reader:
     """Takes values off the front of one frame."""
 
@@ -159,7 +171,7 @@ class Reader:
 
     def ustring(self) -> str | None:
         raw = self.buffer()
-        return None if raw is None else raw.decode("utf-8", "backslashreplace")
+        return None if raw is None else _text(raw)
 
     def vector(self, item: Callable) -> list | None:
         count = self.i32()
