@@ -75,10 +75,10 @@ fn unfinished_files(directory: &Path) -> usize {
 
 /// Starts the server, lets all workers check what is there, and ends the server while they write.
 ///
-/// Returns how long it has run.
+/// Returns how long it has run, its start included.
 fn run(site: &Site, workers: &mut [Worker], label: &str, may_expire: bool, end: impl FnOnce(GrangeServer)) -> Duration {
-    let server = site.start();
     let started = Instant::now();
+    let server = site.start();
     let clients: Vec<_> = std::thread::scope(|scope| {
         let server = &server;
         let verify = |worker: &'_ mut Worker| worker.verify(server, may_expire);
@@ -143,24 +143,19 @@ fn wait_or_segment(site: &Site, delay: Duration) {
 
 /// After the last kill: sessions that are taken up live, those left alone expire on time. Returns the number of those.
 fn check_expiry(site: &Site, workers: &mut [Worker], may_expire: bool) -> usize {
-    let server = site.start();
     let started = Instant::now();
+    let server = site.start();
     let mut clients: Vec<Client> = workers.iter_mut().map(|worker| worker.verify(&server, may_expire).0).collect();
     let abandoned: Vec<_> =
         workers.iter().flat_map(|worker| worker.abandoned.iter().map(|(session, _)| *session)).collect();
-    let mut check = |may_expire| {
+    let mut left_after_look = || {
         for (worker, client) in workers.iter_mut().zip(&mut clients) {
             assert_eq!(client.ping(), 0);
-            worker.verify_again(client, may_expire);
+            worker.verify_again(client, started + SESSION_TIMEOUT);
         }
         workers.iter().map(|worker| worker.abandoned.len()).sum::<usize>()
     };
-    loop {
-        // Looked at before the znodes are: when it is true they may have gone since.
-        let may_expire = started.elapsed() > SESSION_TIMEOUT;
-        if check(may_expire) == 0 {
-            break;
-        }
+    while left_after_look() > 0 {
         assert!(started.elapsed() < SESSION_TIMEOUT + LATE_MAX, "sessions that were left alone do not expire");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::mpsc::sync_channel;
+use std::time::Instant;
 
 use grange_proto::multi::MultiResult;
 use grange_proto::response::Response;
@@ -121,9 +122,11 @@ impl Worker {
         (client, session)
     }
 
-    /// Checks again what must be there while nothing is written.
-    pub(crate) fn verify_again(&mut self, client: &mut Client, may_expire: bool) {
+    /// Checks again what must be there while nothing is written. Sessions that were left alone live until `expiry`.
+    pub(crate) fn verify_again(&mut self, client: &mut Client, expiry: Instant) {
         let (mine, _, others) = self.sort_out(client.nodes_below(&self.root()), self.session);
+        // After the look: what was gone by then must have been due.
+        let may_expire = Instant::now() >= expiry;
         self.check_mine(&mine, None);
         self.state = mine;
         self.check_abandoned(others, may_expire);
