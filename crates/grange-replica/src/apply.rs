@@ -103,6 +103,9 @@ impl Replica {
     }
 
     fn notify(&mut self, heard: &[usize], event: WatcherEvent<'_>, acl: Option<&AclRef>, zxid: Zxid) {
+        if !heard.is_empty() {
+            self.figures.count_event(event.event, event.path, heard.len());
+        }
         for &slot in heard {
             let identities = &self.connections.at(slot).identities;
             if acl.is_none() || self.tree.may_read(acl, identities, self.config.policy) {
@@ -157,6 +160,7 @@ impl Replica {
         if self.connections.get(slot, conn).is_none_or(|conn| conn.phase != Phase::Opening) {
             return;
         }
+        self.connections.note_session_opened(slot, self.tree.last_zxid());
         self.welcome(slot, session, timeout_ms, now);
     }
 

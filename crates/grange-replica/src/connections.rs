@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use grange_proto::op::Class;
 use grange_proto::response::{Response, put_reply};
 use grange_proto::{ErrorCode, Id, Op, SessionId, Xid, Zxid};
 use grange_tree::Identities;
@@ -131,7 +132,8 @@ pub(crate) struct Connections {
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) outstanding: u64,
-    pub(crate) latency: Latency,
+    pub(crate) read_latency: Latency,
+    pub(crate) update_latency: Latency,
 }
 
 impl Connections {
@@ -144,7 +146,8 @@ impl Connections {
             received: 0,
             sent: 0,
             outstanding: 0,
-            latency: Latency::default(),
+            read_latency: Latency::default(),
+            update_latency: Latency::default(),
         }
     }
 
@@ -273,6 +276,11 @@ impl Connections {
         }
     }
 
+    /// Notes that a handshake made a session: it is the connection's first operation.
+    pub(crate) fn note_session_opened(&mut self, slot: ConnSlot, zxid: Zxid) {
+        self.table[slot].last = Some((Op::CreateSession, Xid(0), zxid));
+    }
+
     /// Answers a request.
     #[inline]
     pub(crate) fn reply(
@@ -296,7 +304,10 @@ impl Connections {
         conn.last_reply_us = now.monotonic_us;
         conn.last_latency_us = latency_us;
         conn.latency.add(latency_us);
-        self.latency.add(latency_us);
+        match asked.op.class() {
+            Class::Write => self.update_latency.add(latency_us),
+            _ => self.read_latency.add(latency_us),
+        }
         self.sent += 1;
         self.outstanding -= 1;
         if !conn.is_dirty {
@@ -346,7 +357,8 @@ impl Connections {
     pub(crate) fn reset_statistics(&mut self) {
         self.received = 0;
         self.sent = 0;
-        self.latency = Latency::default();
+        self.read_latency = Latency::default();
+        self.update_latency = Latency::default();
     }
 
     /// Counts each connection's figures anew.

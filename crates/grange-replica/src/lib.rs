@@ -32,7 +32,8 @@ pub use config::{Genesis, Reaping, RecoverError, Recovered, RecoveredSnapshot, R
 pub use event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now, SnapshotImage};
 pub use replica::Replica;
 pub use report::{
-    ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchReport,
+    ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchEventCounts,
+    WatchReport,
 };
 
 /// The longest pause between two [`Event::Tick`], in milliseconds: the granularity of timeouts.

@@ -8,6 +8,7 @@ use grange_proto::frame::{put_frame, split_frame};
 use grange_proto::op::Class;
 use grange_proto::request::{Auth, RequestHeader};
 use grange_proto::response::Response;
+use grange_proto::watch::EventType;
 use grange_proto::wire::put_i32;
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Xid, Zxid};
 use grange_tree::{Changes, Identities, Tree};
@@ -23,6 +24,7 @@ use crate::progress::Progress;
 use crate::proposals::{Origin, Proposals};
 use crate::reads::Reads;
 use crate::reaper::Reaper;
+use crate::report::WatchEventCounts;
 use crate::sessions::Sessions;
 use crate::snapshots::{Meta, Snapshots};
 use crate::watches::{ConnSlot, Watches};
@@ -62,6 +64,8 @@ pub(crate) struct Figures {
     /// Requests received, by the place of their operation in [`Op::ALL`].
     pub(crate) by_op: [u64; Op::ALL.len()],
     pub(crate) sessions_expired: u64,
+    pub(crate) auth_failed: u64,
+    pub(crate) watch_events: WatchEventCounts,
 }
 
 impl Replica {
@@ -95,7 +99,7 @@ impl Replica {
             proposals: Proposals::new(seed),
             snapshots: Snapshots::new(config.snapshots, index, meta.voters),
             reaper: Reaper::new(config.reaping, now.monotonic_ms()),
-            figures: Figures { by_op: [0; Op::ALL.len()], sessions_expired: 0 },
+            figures: Figures::default(),
             log_full: false,
             changes: Changes::default(),
             heard: Vec::new(),
@@ -459,12 +463,36 @@ impl Replica {
         let result = if granted { Ok(&Response::Empty) } else { Err(ErrorCode::AuthFailed) };
         self.connections.reply(slot, asked, Zxid::ZERO, result, now);
         if !granted {
+            self.figures.auth_failed += 1;
             self.connections.close(slot);
         }
     }
 }
 
+impl Default for Figures {
+    fn default() -> Figures {
+        Figures {
+            by_op: [0; Op::ALL.len()],
+            sessions_expired: 0,
+            auth_failed: 0,
+            watch_events: WatchEventCounts::default(),
+        }
+    }
+}
+
 impl Figures {
+    /// Notes that `watchers` connections were told of an event at `path`.
+    pub(crate) fn count_event(&mut self, event: EventType, path: &str, watchers: usize) {
+        let events = &mut self.watch_events;
+        match event {
+            EventType::NodeCreated => events.created += 1,
+            EventType::NodeDeleted => events.deleted += 1,
+            EventType::NodeDataChanged => events.changed += 1,
+            EventType::NodeChildrenChanged => events.children += 1,
+        }
+        events.bytes += (path.len() * watchers) as u64;
+    }
+
     fn count(&mut self, op: Op) {
         if let Some(place) = Op::ALL.iter().position(|&other| other == op) {
             self.by_op[place] += 1;

@@ -64,6 +64,23 @@ pub struct Latency {
     pub total_us: u64,
 }
 
+impl Summary {
+    /// Returns the latencies of all requests.
+    pub fn latency(&self) -> Latency {
+        let (reads, updates) = (self.read_latency, self.update_latency);
+        match (reads.count, updates.count) {
+            (_, 0) => reads,
+            (0, _) => updates,
+            _ => Latency {
+                count: reads.count + updates.count,
+                min_us: reads.min_us.min(updates.min_us),
+                max_us: reads.max_us.max(updates.max_us),
+                total_us: reads.total_us + updates.total_us,
+            },
+        }
+    }
+}
+
 /// Figures of a member and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -89,12 +106,18 @@ pub struct Summary {
     pub received: u64,
     /// Frames sent, watch events included.
     pub sent: u64,
-    /// Latencies of all requests.
-    pub latency: Latency,
+    /// Latencies of requests that do not go through the log.
+    pub read_latency: Latency,
+    /// Latencies of requests that go through the log.
+    pub update_latency: Latency,
     /// Requests received, by operation, in the order of [`Op::ALL`].
     pub requests_by_op: Vec<(Op, u64)>,
     /// Sessions that expired here since the start.
     pub sessions_expired: u64,
+    /// Auth packets that were refused since the start.
+    pub auth_failed: u64,
+    /// Watch events sent since the start.
+    pub watch_events: WatchEventCounts,
     /// Digest of the tree at `zxid`.
     pub digest: u64,
     /// True while writes are refused because the disk is full.
@@ -112,6 +135,21 @@ pub struct WatchCounts {
     pub paths: u64,
     /// Pairs of connection and path.
     pub total: u64,
+}
+
+/// Watch events in numbers: how often a change had watchers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WatchEventCounts {
+    /// Znodes that were created.
+    pub created: u64,
+    /// Znodes that were deleted.
+    pub deleted: u64,
+    /// Znodes whose data changed.
+    pub changed: u64,
+    /// Znodes whose children changed.
+    pub children: u64,
+    /// Bytes of the paths in all events sent.
+    pub bytes: u64,
 }
 
 /// Places in the log.

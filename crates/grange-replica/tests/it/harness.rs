@@ -12,7 +12,7 @@ use grange_proto::wire::put_i32;
 use grange_proto::{Acl, AclList, Op, Reader, SessionId, Xid, Zxid, acl};
 use grange_replica::{
     Action, ConnId, ConnectAttempt, Event, Genesis, HardState, Inspect, LogBatch, LogEntry, Now, Reaping, Recovered,
-    RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, SnapshotPolicy,
+    RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, SnapshotPolicy, Summary,
 };
 use grange_tree::{Policy, TreeBuilder};
 
@@ -228,9 +228,14 @@ impl Edge {
 
     /// Returns how many requests the member counts as under way.
     pub(crate) fn outstanding(&mut self) -> u64 {
+        self.summary().outstanding
+    }
+
+    /// Returns the member's figures.
+    pub(crate) fn summary(&mut self) -> Summary {
         self.step(vec![Event::Inspect { token: 1, what: Inspect::Summary }]);
         match self.report.take() {
-            Some(Report::Summary(summary)) => summary.outstanding,
+            Some(Report::Summary(summary)) => summary,
             other => panic!("not a summary: {other:?}"),
         }
     }

@@ -2,6 +2,7 @@ use grange_proto::acl::put_acls;
 use grange_proto::request::{Request, SetAcl};
 use grange_proto::wire::{put_i32, put_i64, put_text};
 use grange_proto::{Acl, AclList, Id, Perms, Reader};
+use grange_replica::WatchEventCounts;
 
 use crate::harness::{Edge, Seen, children, create, delete, exists, frame, get, raw, set};
 
@@ -43,6 +44,24 @@ fn a_null_list_of_watches_is_refused_and_arms_nothing() {
     }
     edge.send(conn, raw(-8, SET_WATCHES, &body));
     assert_eq!(edge.seen(conn), [Seen::Reply(-8, -5)]);
+}
+
+/// What exporters ask `mntr` for.
+#[test]
+fn events_and_refusals_are_counted() {
+    let mut edge = Edge::new();
+    let (conn, _) = edge.connect();
+    let (other, _) = edge.connect();
+    for watcher in [conn, other] {
+        edge.send(watcher, [exists(1, "/a", true), children(2, "/", true)].concat());
+    }
+    edge.send(conn, [create(3, "/a", 0), get(4, "/a", true), set(5, "/a", "x"), delete(6, "/a")].concat());
+    edge.send(other, raw(-4, 100, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]));
+    let summary = edge.summary();
+    let events = WatchEventCounts { created: 1, deleted: 0, changed: 1, children: 1, bytes: 8 };
+    assert_eq!((summary.watch_events, summary.auth_failed), (events, 1));
+    // The refusal counts as a read.
+    assert_eq!((summary.read_latency.count, summary.update_latency.count, summary.latency().count), (6, 3, 9));
 }
 
 fn add_watch(xid: i32, path: &str, mode: i32) -> Vec<u8> {

@@ -190,9 +190,9 @@ pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
     put("server_state", &mode_text(summary.mode));
     put("ephemerals_count", &summary.ephemerals);
     put("num_alive_connections", &summary.connections);
-    put("avg_latency", &average_ms(&summary.latency));
-    put("min_latency", &(summary.latency.min_us / 1000));
-    put("max_latency", &(summary.latency.max_us / 1000));
+    put("avg_latency", &average_ms(&summary.latency()));
+    put("min_latency", &(summary.latency().min_us / 1000));
+    put("max_latency", &(summary.latency().max_us / 1000));
     put("outstanding_requests", &summary.outstanding);
     put("znode_count", &znode_count(summary));
     put("watch_count", &summary.watches.total);
@@ -212,9 +212,27 @@ pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
     put("sessionless_connections_expired", &stats.sessionless_expired.get());
     put("stale_sessions_expired", &summary.sessions_expired);
     put("snap_count", &stats.snapshots.count());
+    put("auth_failed_count", &summary.auth_failed);
+    let events = summary.watch_events;
+    put("watch_bytes", &events.bytes);
+    for (name, count) in [
+        ("created", events.created),
+        ("deleted", events.deleted),
+        ("changed", events.changed),
+        ("children", events.children),
+    ] {
+        put(&format!("cnt_node_{name}_watch_count"), &count);
+    }
     // Of an ensemble, and of failures that end this server at once.
     for name in ["connection_revalidate_count", "commit_count", "diff_count", "unrecoverable_error_count"] {
         put(name, &0);
+    }
+    for (name, latency) in [("readlatency", summary.read_latency), ("updatelatency", summary.update_latency)] {
+        put(&format!("avg_{name}"), &average_ms(&latency));
+        put(&format!("min_{name}"), &(latency.min_us / 1000));
+        put(&format!("max_{name}"), &(latency.max_us / 1000));
+        put(&format!("cnt_{name}"), &latency.count);
+        put(&format!("sum_{name}"), &(latency.total_us / 1000));
     }
     for (name, durations) in [("fsynctime", &stats.syncs), ("snapshottime", &stats.snapshots)] {
         put(&format!("avg_{name}"), &one_average_ms(durations.total_us(), durations.count()));
@@ -229,7 +247,7 @@ pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
 }
 
 fn put_figures(out: &mut String, summary: &Summary, facts: &ServerFacts) {
-    let latency = &summary.latency;
+    let latency = &summary.latency();
     let (min, max) = (latency.min_us / 1000, latency.max_us / 1000);
     line!(out, "Latency min/avg/max: {min}/{}/{max}", average_ms(latency));
     line!(out, "Received: {}", summary.received);
