@@ -38,9 +38,10 @@ MNTR_NAMES = """
     cnt_node_children_watch_count cnt_fsynctime sum_fsynctime cnt_snapshottime sum_snapshottime
     cnt_readlatency sum_readlatency cnt_updatelatency sum_updatelatency
 """.split()
+DIGEST = re.compile(r"^[0-9a-f]+: -?\d+$")
 ENVI_JAVA = re.compile(r"^(java\.|os\.memory\.)")
 REPLACEMENTS = (
-    (re.compile(r"^Zookeeper version: .*, built on .*$"), "Zookeeper version: V, built on D"),
+    (re.compile(r"^(Zookeeper version: |zk_version\t).*, built on .*$"), r"\1V, built on D"),
     (re.compile(r"\b\w{3} \w{3} \d\d \d\d:\d\d:\d\d \w+ \d{4}\b"), "DATE"),
     (re.compile(r"/?(127\.0\.0\.1|\[?0:0:0:0:0:0:0:1\]?|localhost):\d+"), "ADDRESS"),
     (re.compile(r"0x[0-9a-f]+"), "HEX"),
@@ -91,6 +92,8 @@ def shape(word: str, text: str) -> list[str]:
         lines = [found.get("zk_" + name, f"(no zk_{name})") for name in MNTR_NAMES] if len(lines) > 2 else lines
     if word == "envi":
         lines = [line.split("=")[0] for line in lines if not ENVI_JAVA.match(line)]
+    # Apache prints buckets of sessions that are empty by now, and a digest for every 128th transaction only.
+    lines = [line for line in lines if not line.startswith("0 expire at") and not (word == "hash" and DIGEST.match(line))]
     shaped = []
     for line in lines:
         for pattern, letter in REPLACEMENTS:
