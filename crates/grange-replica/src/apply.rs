@@ -177,11 +177,12 @@ impl Replica {
         }
     }
 
-    /// A session with many ephemeral znodes is closed in several entries, so that nobody waits long for it.
+    /// A session with many ephemeral znodes is closed in several entries, one for each tick: in a row they would leave
+    /// no time for anybody else.
     fn session_closing(&mut self, session: SessionId, origin: Option<Origin>) {
         self.sessions.forget(session);
         if let Some(origin) = origin {
-            self.propose_close(session, origin);
+            self.closing.push_back((session, origin));
         }
     }
 

@@ -23,6 +23,7 @@ pub enum Inspect {
 
 /// The answer.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a report travels in a box")]
 pub enum Report {
     /// To [`Inspect::Summary`].
     Summary(Summary),

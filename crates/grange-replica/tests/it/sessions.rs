@@ -1,5 +1,6 @@
 use grange_proto::{SessionId, Zxid};
 use grange_replica::Event;
+use grange_tree::EPHEMERALS_PER_STEP_MAX;
 
 use crate::harness::{Edge, Seen, create, exists, raw};
 
@@ -43,22 +44,6 @@ fn a_closed_session_is_gone_when_the_reply_comes() {
     assert_eq!(edge.closed, [conn]);
     edge.send(other, [exists(1, "/e", false), exists(2, "/never", false)].concat());
     assert_eq!(edge.seen(other), [Seen::Reply(1, -101), Seen::Reply(2, -101)]);
-}
-
-#[test]
-fn many_ephemerals_go_in_several_entries_before_the_reply() {
-    let mut edge = Edge::new();
-    let (conn, _) = edge.connect();
-    let count = 10_000;
-    for xid in 1..=count {
-        edge.send(conn, create(xid, &format!("/e{xid}"), 1));
-    }
-    edge.seen(conn);
-    let before = edge.replica.tree().last_zxid();
-    edge.send(conn, raw(0, CLOSE, &[]));
-    assert_eq!(edge.seen(conn), [Seen::Reply(0, 0)]);
-    assert_eq!(edge.replica.tree().ephemeral_count(), 0);
-    assert!(edge.replica.tree().last_zxid() > Zxid(before.0 + 1), "one entry for all would stall the others");
 }
 
 #[test]
@@ -124,4 +109,25 @@ fn a_member_that_stood_still_hears_its_clients_before_it_expires_them() {
     edge.send(alive, exists(3, "/alive", false));
     edge.pass(1500);
     assert_eq!(edge.closed, [silent], "a standstill does not make sessions immortal");
+}
+
+#[test]
+fn a_rich_session_leaves_others_their_turn_while_it_closes() {
+    let mut edge = Edge::new();
+    let (rich, _) = edge.connect();
+    let (other, _) = edge.connect();
+    let count = i32::try_from(2 * EPHEMERALS_PER_STEP_MAX + 1).unwrap();
+    edge.send(rich, (0..count).flat_map(|n| create(n, &format!("/e{n}"), 1)).collect());
+    edge.seen(rich);
+    edge.send(rich, raw(count, CLOSE, &[]));
+    for left in [EPHEMERALS_PER_STEP_MAX + 1, 1] {
+        assert_eq!(edge.replica.tree().ephemeral_count(), left);
+        edge.send(other, exists(1, "/", false));
+        assert_eq!(edge.seen(other), [Seen::Reply(1, 0)]);
+        assert_eq!(edge.seen(rich), []);
+        edge.pass(grange_replica::TICK_MS);
+    }
+    assert_eq!(edge.replica.tree().ephemeral_count(), 0);
+    assert_eq!(edge.seen(rich), [Seen::Reply(count, 0)]);
+    assert_eq!(edge.closed, [rich]);
 }
