@@ -6,6 +6,7 @@
 //! Between [`Slab::begin`] and [`Slab::commit`] or [`Slab::rollback`] every slot's former content is remembered, so
 //! that a multi which fails leaves no trace, not even in the order of free slots.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 
@@ -115,7 +116,8 @@ impl<T> Copy for Extent<T> {}
 
 struct Journal<T> {
     extent: Extent<T>,
-    before: Vec<(Key<T>, Slot<T>)>,
+    /// What slots held that were in use at the start and have changed since, each once.
+    before: BTreeMap<Key<T>, Slot<T>>,
 }
 
 /// The slots.
@@ -190,10 +192,14 @@ impl<T: Clone> Slab<T> {
     /// As [`Slab::slot_mut`], and remembers what the slot holds if a multi is under way.
     #[inline]
     fn slot_to_change(&mut self, key: Key<T>) -> &mut Slot<T> {
-        if self.journal.is_some() {
+        let is_known = |journal: &Journal<T>| {
+            // Slots behind the old end held nothing: a large multi that creates many znodes remembers few.
+            key.index() >= journal.extent.slot_count || journal.before.contains_key(&key)
+        };
+        if self.journal.as_ref().is_some_and(|journal| !is_known(journal)) {
             let before = self.slot(key).expect("the slot was reached before").clone();
             if let Some(journal) = &mut self.journal {
-                journal.before.push((key, before));
+                journal.before.insert(key, before);
             }
         }
         self.slot_mut(key)
@@ -271,7 +277,7 @@ impl<T: Clone> Slab<T> {
 
     /// Starts to remember.
     pub(crate) fn begin(&mut self) {
-        self.journal = Some(Journal { extent: self.extent, before: Vec::new() });
+        self.journal = Some(Journal { extent: self.extent, before: BTreeMap::new() });
     }
 
     /// Keeps what was done since [`Slab::begin`].
@@ -282,7 +288,11 @@ impl<T: Clone> Slab<T> {
     /// Undoes what was done since [`Slab::begin`].
     pub(crate) fn rollback(&mut self) {
         if let Some(journal) = self.journal.take() {
-            for (key, slot) in journal.before.into_iter().rev() {
+            for index in journal.extent.slot_count..self.extent.slot_count {
+                let key = Key::from_index(index).expect("the slot has been given out");
+                *self.slot_mut(key) = Slot::Free(None);
+            }
+            for (key, slot) in journal.before {
                 *self.slot_mut(key) = slot;
             }
             self.extent = journal.extent;
