@@ -4,9 +4,10 @@
 //! is taken out a bounded number of slots at a time ([`Watches::sweep`]), so that nobody waits for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::BuildHasher;
 
 use grange_proto::watch::{AddWatchMode, EventType, WatcherType};
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::report::WatchCounts;
@@ -65,6 +66,12 @@ impl Kinds {
 
 type PathSlot = usize;
 
+/// A path's slot under the hash of the path: the table grows without a look at the paths.
+struct Indexed {
+    hash: u64,
+    slot: PathSlot,
+}
+
 struct Watched {
     path: Box<str>,
     watchers: BTreeMap<ConnSlot, Kinds>,
@@ -72,7 +79,8 @@ struct Watched {
 
 /// All watches of a member's connections.
 pub(crate) struct Watches {
-    by_path: HashMap<Box<str>, PathSlot, foldhash::fast::FixedState>,
+    by_path: HashTable<Indexed>,
+    hasher: foldhash::fast::FixedState,
     watched: Slab<Watched>,
     by_conn: BTreeMap<ConnSlot, BTreeSet<PathSlot>>,
     /// Slots of closed connections, to be taken out.
@@ -87,7 +95,8 @@ impl Watches {
     /// Starts without watches; `seed` makes the table's order unknown to clients.
     pub(crate) fn new(seed: u64) -> Watches {
         Watches {
-            by_path: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            by_path: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
             watched: Slab::new(),
             by_conn: BTreeMap::new(),
             swept: VecDeque::new(),
@@ -98,14 +107,7 @@ impl Watches {
 
     /// Arms a watch; one that is armed already stays one.
     pub(crate) fn arm(&mut self, conn: ConnSlot, path: &str, kind: Kinds) {
-        let slot = match self.by_path.get(path) {
-            Some(&slot) => slot,
-            None => {
-                let slot = self.watched.insert(Watched { path: path.into(), watchers: BTreeMap::new() });
-                self.by_path.insert(path.into(), slot);
-                slot
-            }
-        };
+        let slot = self.find(path).unwrap_or_else(|| self.add(path));
         let kinds = self.watched[slot].watchers.entry(conn).or_insert_with(|| {
             self.total += 1;
             Kinds::default()
@@ -124,15 +126,26 @@ impl Watches {
 
     /// Returns true if the connection has a watch of one of these kinds on the path.
     pub(crate) fn has(&self, conn: ConnSlot, path: &str, kinds: Kinds) -> bool {
-        self.by_path
-            .get(path)
-            .and_then(|&slot| self.watched[slot].watchers.get(&conn))
-            .is_some_and(|own| own.has(kinds))
+        self.find(path).and_then(|slot| self.watched[slot].watchers.get(&conn)).is_some_and(|own| own.has(kinds))
+    }
+
+    #[inline]
+    fn find(&self, path: &str) -> Option<PathSlot> {
+        let hash = self.hasher.hash_one(path);
+        let is_it = |indexed: &Indexed| indexed.hash == hash && *self.watched[indexed.slot].path == *path;
+        self.by_path.find(hash, is_it).map(|indexed| indexed.slot)
+    }
+
+    fn add(&mut self, path: &str) -> PathSlot {
+        let slot = self.watched.insert(Watched { path: path.into(), watchers: BTreeMap::new() });
+        let hash = self.hasher.hash_one(path);
+        self.by_path.insert_unique(hash, Indexed { hash, slot }, |indexed| indexed.hash);
+        slot
     }
 
     /// Removes the connection's watches of these kinds on the path; returns false if there was none.
     pub(crate) fn remove(&mut self, conn: ConnSlot, path: &str, kinds: Kinds) -> bool {
-        let Some(&slot) = self.by_path.get(path) else { return false };
+        let Some(slot) = self.find(path) else { return false };
         let removed = self.disarm(slot, conn, kinds);
         self.drop_if_unwatched(slot);
         removed
@@ -206,7 +219,7 @@ impl Watches {
     }
 
     fn fire(&mut self, path: &str, hears: Kinds, heard: &mut Vec<ConnSlot>) {
-        let Some(&slot) = self.by_path.get(path) else { return };
+        let Some(slot) = self.find(path) else { return };
         let once = Kinds(hears.0 & (Kinds::DATA.0 | Kinds::CHILD.0));
         let start = heard.len();
         let watchers = &self.watched[slot].watchers;
@@ -218,7 +231,7 @@ impl Watches {
     }
 
     fn collect(&self, path: &str, kinds: Kinds, heard: &mut Vec<ConnSlot>) {
-        let Some(&slot) = self.by_path.get(path) else { return };
+        let Some(slot) = self.find(path) else { return };
         let watchers = &self.watched[slot].watchers;
         heard.extend(watchers.iter().filter(|(_, own)| own.has(kinds)).map(|(&conn, _)| conn));
     }
@@ -248,7 +261,11 @@ impl Watches {
     fn drop_if_unwatched(&mut self, slot: PathSlot) {
         if self.watched[slot].watchers.is_empty() {
             let watched = self.watched.remove(slot);
-            self.by_path.remove(&watched.path);
+            let hash = self.hasher.hash_one(&*watched.path);
+            match self.by_path.find_entry(hash, |indexed| indexed.slot == slot) {
+                Ok(entry) => drop(entry.remove()),
+                Err(_) => unreachable!("every watched path is in the index"),
+            }
         }
     }
 
