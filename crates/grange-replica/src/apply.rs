@@ -177,12 +177,11 @@ impl Replica {
         }
     }
 
-    /// A session with many ephemeral znodes is closed in several entries, one for each tick: in a row they would leave
-    /// no time for anybody else.
+    /// A session with many ephemeral znodes is closed in several entries; what others want stands between them.
     fn session_closing(&mut self, session: SessionId, origin: Option<Origin>) {
         self.sessions.forget(session);
         if let Some(origin) = origin {
-            self.closing.push_back((session, origin));
+            self.propose_close(session, origin);
         }
     }
 

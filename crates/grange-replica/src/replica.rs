@@ -1,6 +1,5 @@
 //! The member itself: takes in events, gives out actions.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,8 +44,6 @@ pub struct Replica {
     pub(crate) proposals: Proposals,
     pub(crate) snapshots: Snapshots,
     pub(crate) reaper: Reaper,
-    /// Sessions that are being closed and have more ephemerals, in the order of their last step.
-    pub(crate) closing: VecDeque<(SessionId, Origin)>,
     pub(crate) figures: Figures,
     /// True while the disk is full and writes are refused.
     pub(crate) log_full: bool,
@@ -102,7 +99,6 @@ impl Replica {
             proposals: Proposals::new(seed),
             snapshots: Snapshots::new(config.snapshots, index, meta.voters),
             reaper: Reaper::new(config.reaping, now.monotonic_ms()),
-            closing: VecDeque::new(),
             figures: Figures::default(),
             log_full: false,
             changes: Changes::default(),
@@ -253,9 +249,6 @@ impl Replica {
         for session in self.sessions.expire(now_ms) {
             self.figures.sessions_expired += 1;
             self.propose_close(session, Origin::Own);
-        }
-        if let Some((session, origin)) = self.closing.pop_front() {
-            self.propose_close(session, origin);
         }
         for path in self.reaper.due(&self.tree, now) {
             let mut body = Vec::with_capacity(path.len() + 4);

@@ -15,7 +15,7 @@ use crate::tree::{Applied, Tree, WriteContext};
 
 /// How many ephemerals one request deletes when a session closes. More are left to the next: no session is so rich
 /// that the others wait for its end. A step takes a millisecond or so.
-pub const EPHEMERALS_PER_STEP_MAX: usize = 400;
+pub const EPHEMERALS_PER_STEP_MAX: usize = 1_000;
 
 /// How many components of their paths one request looks at when a session closes, 0.1 microseconds each: ephemerals
 /// far from the root take as many steps as they need.

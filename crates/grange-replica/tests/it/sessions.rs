@@ -119,14 +119,18 @@ fn a_rich_session_leaves_others_their_turn_while_it_closes() {
     let count = i32::try_from(2 * EPHEMERALS_PER_STEP_MAX + 1).unwrap();
     edge.send(rich, (0..count).flat_map(|n| create(n, &format!("/e{n}"), 1)).collect());
     edge.seen(rich);
+    edge.syncs = false;
     edge.send(rich, raw(count, CLOSE, &[]));
+    edge.send(other, create(1, "/between", 0));
     for left in [EPHEMERALS_PER_STEP_MAX + 1, 1] {
+        let synced = edge.sync();
+        edge.step(vec![synced]);
         assert_eq!(edge.replica.tree().ephemeral_count(), left);
-        edge.send(other, exists(1, "/", false));
-        assert_eq!(edge.seen(other), [Seen::Reply(1, 0)]);
         assert_eq!(edge.seen(rich), []);
-        edge.pass(grange_replica::TICK_MS);
     }
+    assert_eq!(edge.seen(other), [Seen::Reply(1, 0)], "it need not wait for the end");
+    let synced = edge.sync();
+    edge.step(vec![synced]);
     assert_eq!(edge.replica.tree().ephemeral_count(), 0);
     assert_eq!(edge.seen(rich), [Seen::Reply(count, 0)]);
     assert_eq!(edge.closed, [rich]);
