@@ -16,6 +16,8 @@ use crate::snapshotter::SnapshotJob;
 
 /// Bytes of log since the last snapshot above which one is made before the server ends, so that it starts quickly.
 const FINAL_SNAPSHOT_LOG_BYTES: u64 = 16 << 20;
+/// A larger batch is left to the log thread, so that reads need not wait for the disk to take it.
+const OWN_WRITE_BYTES_MAX: u64 = 64 << 10;
 /// How long the last snapshot may take.
 const FINAL_SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -109,9 +111,12 @@ impl Driver {
         for action in actions.drain(..) {
             match action {
                 Action::Append(batch) => {
-                    self.log_bytes += batch.entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+                    let batch_bytes = batch.entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+                    self.log_bytes += batch_bytes;
                     // All of a step's batches go the same way, so that they stay in order.
-                    if *writes_itself.get_or_insert_with(|| self.inbox.is_empty() && self.log.may_write()) {
+                    let is_small = batch_bytes <= OWN_WRITE_BYTES_MAX;
+                    let may_write = || is_small && self.inbox.is_empty() && self.log.may_write();
+                    if *writes_itself.get_or_insert_with(may_write) {
                         batches.push(batch);
                     } else {
                         self.log.hand_over(batch);

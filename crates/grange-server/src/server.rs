@@ -83,6 +83,7 @@ impl Server {
         warn_of_ignored_keys(&config);
         if matches!(config.storage.place, DataPlace::Directory { .. }) {
             raise_file_limit();
+            use_small_pages();
         }
         let port = BoundPort::bind(config.listen)?;
         let local_addr = port.address();
@@ -290,6 +291,18 @@ fn raise_file_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, limit = limit.current, "the number of open files stays limited");
+    }
+}
+
+/// Keeps the kernel from backing the heap with pages of 2 MiB.
+///
+/// Each is zeroed when its first byte is touched, which is a stall, and most of it may never be used: a tree of 10^6
+/// znodes takes 20 % less memory without them.
+///
+/// Not for a server inside another program either.
+fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "the heap may use huge pages");
     }
 }
 
