@@ -86,6 +86,8 @@ def odd_request(rng: random.Random, slot: int, generator: "Generator") -> Step:
         if kind == 3:
             body = good.body[: rng.randrange(len(good.body) + 1)]
             op = Op(good.name, body, f"{good.note} cut to {len(body)} bytes")
+            if body == good.body:
+                op.path, op.acl, op.watch = good.path, good.acl, good.watch
         elif kind == 4:
             body = good.body + rng.randbytes(rng.choice((1, 4, 30)))
             op = Op(good.name, body, f"{good.note} followed by {len(body) - len(good.body)} bytes", path=good.path)

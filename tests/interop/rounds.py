@@ -43,7 +43,7 @@ class Round:
         self._matcher = Matcher()
         self._acls = AclModel()
         self.rules = Rules(self._acls, b_is_apache)
-        self._generator = Generator(seed)
+        self._generator = Generator(seed, enforces_quotas=lockstep == "AB")
         self.performed: list[Step] = []
         self._read_at = [0] * len(PERSONAS)
         self._log: list[str] = []
