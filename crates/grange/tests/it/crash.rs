@@ -205,6 +205,7 @@ fn a_server_that_was_suspended_hears_its_clients_before_it_expires_them() {
     }
     // Others do not wait: they come back on a new connection.
     server.send(Signal::Stop);
+    // How long the server stands still is what is tested.
     std::thread::sleep(Duration::from_secs(2));
     drop(alive);
     server.send(Signal::Continue);
