@@ -26,6 +26,7 @@ pub mod op;
 pub mod path;
 pub mod request;
 pub mod response;
+pub mod server_spec;
 pub mod stat;
 pub mod watch;
 
@@ -36,5 +37,6 @@ pub use lifetime::{CreateMode, Lifetime};
 pub use op::Op;
 pub use path::ZnodePath;
 pub use request::Request;
+pub use server_spec::{Role, ServerSpec};
 pub use stat::Stat;
 pub use wire::{DecodeError, Reader};

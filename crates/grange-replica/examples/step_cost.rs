@@ -10,7 +10,8 @@ use bytes::Bytes;
 use grange_proto::request::{Create, Request, SetData, Watchable, put_request};
 use grange_proto::{Acl, AclList, Op, Reader, SessionId, Xid, Zxid, acl};
 use grange_replica::{
-    Action, ConnId, ConnectAttempt, Event, Genesis, Now, Reaping, Recovered, Replica, ReplicaConfig, SnapshotPolicy,
+    Action, ConnId, ConnectAttempt, EnsembleConfig, Event, Genesis, MemberId, Now, Reaping, Recovered, Replica,
+    ReplicaConfig, SnapshotPolicy,
 };
 use grange_tree::Policy;
 
@@ -31,7 +32,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let config = ReplicaConfig {
-            server_id: 0,
+            ensemble: EnsembleConfig::alone(MemberId(1), 1),
             tick_ms: 2000,
             session_timeout_ms_min: 4000,
             session_timeout_ms_max: 40_000,

@@ -1,14 +1,16 @@
 //! What a member is told when it starts.
 
+use grange_proto::{Role, ServerSpec};
 use grange_tree::{Policy, Tree};
 
 use crate::event::{HardState, LogEntry};
+use crate::members::{Member, MemberId};
 
 /// The settings of a member; every value is checked before it gets here.
 #[derive(Debug, Clone)]
 pub struct ReplicaConfig {
-    /// The number of this server (`myid`), 0 to 255; 0 for one that stands alone.
-    pub server_id: u8,
+    /// This member and the ensemble it belongs to.
+    pub ensemble: EnsembleConfig,
     /// The unit of session expiry, in milliseconds (`tickTime`).
     pub tick_ms: u32,
     /// The shortest session timeout a client gets, in milliseconds.
@@ -27,6 +29,42 @@ pub struct ReplicaConfig {
     pub genesis: Genesis,
     /// The source of everything that must differ between runs: session numbers, election timeouts.
     pub seed: u64,
+}
+
+/// This member and the ensemble it belongs to.
+#[derive(Debug, Clone)]
+pub struct EnsembleConfig {
+    /// This member.
+    pub member: Member,
+    /// Larger than at every earlier start with this data directory: tells what this run has sent from what earlier ones
+    /// have.
+    pub run: u64,
+    /// Whether to found an ensemble if there is nothing on the disk; otherwise the member waits to be added to one.
+    pub founds: bool,
+    /// The servers that the configuration lists, this one included; empty for a server that stands alone.
+    ///
+    /// A founder serves nobody before all participants among them are members. A leader adds those that are not
+    /// members and have no data ([`crate::Event::PeerUp`]), in the place of a member with the same number.
+    pub servers: Vec<(u8, ServerSpec)>,
+    /// Whether clients that said they can do without writes are served while there is no leader.
+    pub read_only_mode: bool,
+    /// Whether every read waits until it is known to see all writes acknowledged before it was sent.
+    pub linearizable_reads: bool,
+}
+
+impl EnsembleConfig {
+    /// Returns the settings of a server that stands alone.
+    pub fn alone(id: MemberId, run: u64) -> EnsembleConfig {
+        let spec = ServerSpec { peers: Vec::new(), role: Role::Participant, client: None, secure_client: None };
+        EnsembleConfig {
+            member: Member { id, server_id: 0, spec },
+            run,
+            founds: true,
+            servers: Vec::new(),
+            read_only_mode: false,
+            linearizable_reads: false,
+        }
+    }
 }
 
 /// How containers and znodes with a time to live are deleted.
@@ -76,7 +114,6 @@ pub struct Recovered {
 }
 
 /// A snapshot, decoded.
-#[derive(Debug)]
 pub struct RecoveredSnapshot {
     /// The index of the last entry it contains.
     pub index: u64,
@@ -86,6 +123,15 @@ pub struct RecoveredSnapshot {
     pub meta: Vec<u8>,
     /// The tree.
     pub tree: Tree,
+}
+
+impl std::fmt::Debug for RecoveredSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecoveredSnapshot")
+            .field("index", &self.index)
+            .field("term", &self.term)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a member cannot start from what was found on the disk.

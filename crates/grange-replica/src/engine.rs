@@ -145,7 +145,13 @@ impl Engine {
                 self.node.mut_store().append(&entries);
                 let entries = entries.into_iter().map(LogEntry::from).collect();
                 let number = ready.number();
-                out.batches.push(LogBatch { number, entries, hard_state, must_sync: ready.must_sync() });
+                out.batches.push(LogBatch {
+                    number,
+                    entries,
+                    hard_state,
+                    reset_to: None,
+                    must_sync: ready.must_sync(),
+                });
             }
             self.node.advance_append_async(ready);
         }
@@ -176,7 +182,7 @@ impl Engine {
 
 impl From<Entry> for LogEntry {
     fn from(mut entry: Entry) -> LogEntry {
-        LogEntry { index: entry.index, term: entry.term, data: entry.take_data() }
+        LogEntry { index: entry.index, term: entry.term, tag: 0, data: entry.take_data() }
     }
 }
 
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn entries_from_before_a_stop_are_committed_again() {
-        let entry = LogEntry { index: 1, term: 1, data: Bytes::from_static(b"old") };
+        let entry = LogEntry { index: 1, term: 1, tag: 0, data: Bytes::from_static(b"old") };
         let mut engine = alone(vec![entry], HardState { term: 1, vote: 1, commit: 0 });
         let mut out = Output::default();
         for _ in 0..3 {

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use grange_proto::{SessionId, Zxid};
 use grange_tree::TreeSnapshot;
 
+use crate::config::RecoveredSnapshot;
+use crate::members::{Member, MemberId};
 use crate::report::{Inspect, Report};
 
 /// The time, as the edge read it before a step.
@@ -87,6 +89,49 @@ pub enum Event {
         /// What is asked.
         what: Inspect,
     },
+    /// A message of another member arrived, whole and unchanged; messages of one member arrive in the order they were sent.
+    Peer {
+        /// The member, as its link has proved.
+        from: MemberId,
+        /// What that member gave its edge as [`Action::SendPeer`].
+        message: Bytes,
+    },
+    /// The edge can send to and has heard of another member: the two have told each other who they are.
+    ///
+    /// Comes again when the link was lost meanwhile; messages from before may be lost.
+    PeerUp {
+        /// Who it says it is.
+        member: Member,
+        /// Whether it has no data of any ensemble yet, and waits to be added to one.
+        is_blank: bool,
+    },
+    /// The link to a member was lost: its process ended or the network says it cannot be reached.
+    PeerDown(MemberId),
+    /// The answer to [`Action::ReadLog`].
+    LogRead {
+        /// The first entry that was asked for.
+        first: u64,
+        /// The entries from there on, at least one; `None` if the log does not hold them any more.
+        entries: Option<Vec<LogEntry>>,
+    },
+    /// A snapshot of another member is durable here, and decoded.
+    SnapshotReceived {
+        /// Who sent it.
+        from: MemberId,
+        /// What is in it.
+        snapshot: Box<RecoveredSnapshot>,
+        /// What came with it in [`Action::SendSnapshot`].
+        message: Bytes,
+    },
+    /// What [`Action::SendSnapshot`] came to.
+    SnapshotSent {
+        /// To whom.
+        to: MemberId,
+        /// Whether that member has it on its disk.
+        is_received: bool,
+    },
+    /// This member is about to stop: leadership, if it has it, goes to another one. Answered by [`Action::Resigned`].
+    Resign,
     /// Time has passed; comes at least every [`crate::TICK_MS`] milliseconds.
     Tick,
 }
@@ -98,6 +143,8 @@ pub struct LogEntry {
     pub index: u64,
     /// The term of the leader that made it.
     pub term: u64,
+    /// Chosen by the replica, to be given back with the entry.
+    pub tag: u8,
     /// Opaque to the edge.
     pub data: Bytes,
 }
@@ -122,6 +169,9 @@ pub struct LogBatch {
     pub entries: Vec<LogEntry>,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
+    /// Everything in the log goes first: what follows continues a snapshot that was received ([`Event::SnapshotReceived`])
+    /// and contains the entry of this index and term.
+    pub reset_to: Option<(u64, u64)>,
     /// False if nothing in it needs to be durable before [`Event::LogSynced`] is sent.
     pub must_sync: bool,
 }
@@ -149,6 +199,39 @@ pub enum Action {
         /// The first index to keep.
         first_kept: u64,
     },
+    /// Send a message to another member, behind what was sent to it before. It may be lost with the link, never alone.
+    SendPeer {
+        /// The member; the edge drops the message if it has no link to it.
+        to: MemberId,
+        /// Opaque to the edge.
+        message: Vec<u8>,
+    },
+    /// Send the saved snapshot of this index and term to a member, and `message` once that member has it; then send
+    /// [`Event::SnapshotSent`].
+    SendSnapshot {
+        /// The member.
+        to: MemberId,
+        /// The index of the last entry the snapshot contains.
+        index: u64,
+        /// The term of that entry.
+        term: u64,
+        /// Opaque to the edge; part of [`Event::SnapshotReceived`] there.
+        message: Vec<u8>,
+    },
+    /// Read entries back from the log, from `first` to before `end`, as many as fit into `bytes_max` but at least one;
+    /// then send [`Event::LogRead`].
+    ReadLog {
+        /// The first entry.
+        first: u64,
+        /// The entry behind the last one.
+        end: u64,
+        /// Bytes of data.
+        bytes_max: usize,
+    },
+    /// These are the members now, this one included: keep a link to each of them, and to no others but candidates.
+    Members(Vec<Member>),
+    /// Nothing keeps this member from stopping: the answer to [`Event::Resign`].
+    Resigned,
     /// The answer to [`Event::Inspect`].
     Inspected {
         /// The token of the question.

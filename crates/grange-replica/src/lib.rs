@@ -18,6 +18,7 @@ mod engine;
 mod entry;
 mod event;
 mod inspect;
+mod members;
 mod password;
 mod progress;
 mod proposals;
@@ -28,8 +29,11 @@ mod sessions;
 mod snapshots;
 mod watches;
 
-pub use config::{Genesis, Reaping, RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig, SnapshotPolicy};
+pub use config::{
+    EnsembleConfig, Genesis, Reaping, RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig, SnapshotPolicy,
+};
 pub use event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now, SnapshotImage};
+pub use members::{Member, MemberId};
 pub use replica::Replica;
 pub use report::{
     ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchEventCounts,

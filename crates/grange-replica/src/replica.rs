@@ -73,7 +73,7 @@ impl Replica {
     ///
     /// Errors: [`RecoverError`] if the parts do not fit together.
     pub fn start(config: ReplicaConfig, recovered: Recovered, now: Now) -> Result<Replica, RecoverError> {
-        let id = u64::from(config.server_id) + 1;
+        let id = config.ensemble.member.id.0;
         let Recovered { snapshot, hard_state, entries } = recovered;
         let (index, term, meta, tree) = match snapshot {
             Some(snapshot) => (snapshot.index, snapshot.term, Meta::decode(&snapshot.meta)?, snapshot.tree),
@@ -107,7 +107,7 @@ impl Replica {
             nobody: Arc::new(Identities::new()),
             serving: false,
             founding: false,
-            next_session: first_session(config.server_id, now.wall_ms),
+            next_session: first_session(config.ensemble.member.server_id, now.wall_ms),
             last_tick_ms: now.monotonic_ms(),
             config,
         };
@@ -153,6 +153,13 @@ impl Replica {
             Event::Connect(attempt) => self.connect(&attempt, now, out),
             Event::Disconnected(conn) => self.disconnected(conn),
             Event::Tick => self.tick(now),
+            Event::Peer { .. }
+            | Event::PeerUp { .. }
+            | Event::PeerDown(_)
+            | Event::LogRead { .. }
+            | Event::SnapshotReceived { .. }
+            | Event::SnapshotSent { .. } => unreachable!("a member that stands alone has no peers"),
+            Event::Resign => out.push(Action::Resigned),
             Event::LogFull => self.log_full = true,
             Event::LogHasRoom => self.log_full = false,
             Event::SnapshotSaved { index } => {

@@ -131,6 +131,10 @@ impl Driver {
                     self.snapshots.push(SnapshotJob::Save(image));
                 }
                 Action::PurgeLog { first_kept } => self.log.purge(first_kept),
+                Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::ReadLog { .. } => {
+                    unreachable!("a member that stands alone has no peers")
+                }
+                Action::Members(_) | Action::Resigned => {}
                 Action::Inspected { token, report } => {
                     outgoing[worker_of(token)].push(Command::Inspected { token, report });
                 }

@@ -287,7 +287,7 @@ fn lock(writer: &Mutex<LogWriter>) -> MutexGuard<'_, LogWriter> {
 fn stored(batch: &LogBatch) -> Batch {
     let mut stored = Batch::new();
     for entry in &batch.entries {
-        stored.push(Entry { index: entry.index, term: entry.term, tag: 0, data: entry.data.clone() });
+        stored.push(Entry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data.clone() });
     }
     if let Some(state) = batch.hard_state {
         stored.set_hard_state(HardState { term: state.term, vote: state.vote, commit: state.commit });
@@ -358,8 +358,8 @@ mod tests {
     }
 
     fn batch(number: u64) -> LogBatch {
-        let entry = LogEntry { index: number, term: 1, data: Bytes::from(vec![1; 1000]) };
-        LogBatch { number, entries: vec![entry], hard_state: None, must_sync: true }
+        let entry = LogEntry { index: number, term: 1, tag: 0, data: Bytes::from(vec![1; 1000]) };
+        LogBatch { number, entries: vec![entry], hard_state: None, reset_to: None, must_sync: true }
     }
 
     #[test]

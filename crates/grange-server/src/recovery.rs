@@ -82,7 +82,9 @@ fn recovered_snapshot(file: &SnapshotFile, loaded: Loaded) -> RecoveredSnapshot 
 
 fn read_entries(log: &Log, first: u64) -> Result<Vec<LogEntry>, LogError> {
     log.entries(first)
-        .map(|entry| entry.map(|entry| LogEntry { index: entry.index, term: entry.term, data: entry.data }))
+        .map(|entry| {
+            entry.map(|entry| LogEntry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data })
+        })
         .collect()
 }
 

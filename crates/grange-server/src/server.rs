@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use grange_replica::{Event, Genesis, RecoverError, Recovered, Replica, ReplicaConfig};
+use grange_replica::{EnsembleConfig, Event, Genesis, MemberId, RecoverError, Recovered, Replica, ReplicaConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -333,8 +333,9 @@ fn log_bytes(recovered: &Recovered) -> u64 {
 }
 
 fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
+    let run = u64::from_ne_bytes(random()?);
     Ok(ReplicaConfig {
-        server_id: 0,
+        ensemble: EnsembleConfig::alone(MemberId(1), run),
         tick_ms: config.sessions.tick_ms,
         session_timeout_ms_min: config.sessions.timeout_ms_min,
         session_timeout_ms_max: config.sessions.timeout_ms_max,

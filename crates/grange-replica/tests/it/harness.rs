@@ -11,8 +11,8 @@ use grange_proto::watch::WatcherEvent;
 use grange_proto::wire::put_i32;
 use grange_proto::{Acl, AclList, Op, Reader, SessionId, Xid, Zxid, acl};
 use grange_replica::{
-    Action, ConnId, ConnectAttempt, Event, Genesis, HardState, Inspect, LogBatch, LogEntry, Now, Reaping, Recovered,
-    RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, SnapshotPolicy, Summary,
+    Action, ConnId, ConnectAttempt, EnsembleConfig, Event, Genesis, HardState, Inspect, LogBatch, LogEntry, MemberId,
+    Now, Reaping, Recovered, RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, SnapshotPolicy, Summary,
 };
 use grange_tree::{Policy, TreeBuilder};
 
@@ -47,7 +47,7 @@ pub(crate) enum Seen {
 
 pub(crate) fn config() -> ReplicaConfig {
     ReplicaConfig {
-        server_id: 0,
+        ensemble: EnsembleConfig::alone(MemberId(1), 1),
         tick_ms: 1000,
         session_timeout_ms_min: 2000,
         session_timeout_ms_max: 20_000,
@@ -138,7 +138,10 @@ impl Edge {
             }
             Action::Close(conn) => self.closed.push(conn),
             Action::SaveSnapshot(image) => self.snapshot = Some(*image),
-            Action::PurgeLog { .. } => {}
+            Action::PurgeLog { .. } | Action::Members(_) | Action::Resigned => {}
+            Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::ReadLog { .. } => {
+                panic!("a member that stands alone has no peers")
+            }
             Action::Inspected { report, .. } => self.report = Some(*report),
         }
     }
