@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use grange_replica::{EnsembleConfig, Event, Genesis, MemberId, RecoverError, Recovered, Replica, ReplicaConfig};
+use grange_replica::{EnsembleConfig, Event, Genesis, Member, RecoverError, Recovered, Replica, ReplicaConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Config, DataPlace, StorageConfig};
+use crate::config::{Config, DataPlace, Ensemble, StorageConfig};
 use crate::driver::Driver;
 use crate::failure::{Failures, ServerFailure};
 use crate::four_letter::ServerFacts;
@@ -213,7 +213,8 @@ impl Parts {
         let Parts { clock, inbox, workers, outboxes, log, snapshots, failures } = self;
         let Opened { recovered, log: log_file, snapshots: store } = opened;
         let log_bytes = log_bytes(&recovered);
-        let replica = Replica::start(replica_config(config)?, recovered, clock.now())?;
+        let ensemble = ensemble_config(&config.ensemble, &data_dir)?;
+        let replica = Replica::start(replica_config(config, ensemble)?, recovered, clock.now())?;
         let store = Arc::new(store);
         let mut server = Server {
             local_addr: facts.local_addr,
@@ -332,10 +333,9 @@ fn log_bytes(recovered: &Recovered) -> u64 {
     recovered.entries.iter().map(|entry| entry.data.len() as u64).sum()
 }
 
-fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
-    let run = u64::from_ne_bytes(random()?);
+fn replica_config(config: &Config, ensemble: EnsembleConfig) -> io::Result<ReplicaConfig> {
     Ok(ReplicaConfig {
-        ensemble: EnsembleConfig::alone(MemberId(1), run),
+        ensemble,
         tick_ms: config.sessions.tick_ms,
         session_timeout_ms_min: config.sessions.timeout_ms_min,
         session_timeout_ms_max: config.sessions.timeout_ms_max,
@@ -345,6 +345,19 @@ fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
         snapshots: config.snapshots,
         genesis: Genesis { cluster_id: random()?, session_key: random()? },
         seed: u64::from_ne_bytes(random()?),
+    })
+}
+
+/// Describes this member as the replica has to know it.
+fn ensemble_config(settings: &Ensemble, data_dir: &DataDir) -> Result<EnsembleConfig, OpenError> {
+    let alone = EnsembleConfig::alone(data_dir.member_id(), data_dir.next_run()?);
+    let spec = settings.own().cloned().unwrap_or(alone.member.spec);
+    Ok(EnsembleConfig {
+        member: Member { server_id: settings.server_id, spec, ..alone.member },
+        servers: settings.servers.clone(),
+        read_only_mode: settings.read_only_mode,
+        linearizable_reads: settings.linearizable_reads,
+        ..alone
     })
 }
 
