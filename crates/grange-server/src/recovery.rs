@@ -10,8 +10,10 @@ use grange_tree::{DecodedChunk, Tree, TreeBuilder};
 
 use crate::storage::dir::DataDir;
 use crate::storage::disk::Disk;
-use crate::storage::log::{Log, LogError, LogOptions};
-use crate::storage::snapshot::{RestoreError, SnapshotError, SnapshotFile, SnapshotReader, SnapshotStore};
+use crate::storage::log::{self, Batch, Log, LogError, LogOptions, Mark};
+use crate::storage::snapshot::{
+    RestoreError, SnapshotError, SnapshotFile, SnapshotMeta, SnapshotReader, SnapshotStore,
+};
 
 /// Why the data cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +53,10 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
         let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;
         Some((file, snapshot))
     });
-    let (log, found, snapshot) = match loaded {
+    let (mut log, mut found, snapshot) = match loaded {
         Some((file, snapshot)) => {
-            let (log, found) = Log::open(log_dir, options(file.index + 1))?;
+            // From the last entry that the snapshot contains, to see whether the log has the same one.
+            let (log, found) = Log::open(log_dir, options(file.index))?;
             (log, found, Some((file, snapshot)))
         }
         None => {
@@ -62,6 +65,9 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
             (log, found, snapshot)
         }
     };
+    if let Some((file, _)) = &snapshot {
+        continue_snapshot(&mut log, &mut found, Mark { index: file.index, term: file.term })?;
+    }
     let first = snapshot.as_ref().map_or(1, |(file, _)| file.index + 1);
     let entries = read_entries(&log, first)?;
     let state = found.hard_state;
@@ -70,10 +76,49 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
     Ok(Opened { recovered: Recovered { snapshot, hard_state, entries }, log, snapshots })
 }
 
+/// Lets the log go on behind a snapshot that it does not lead to.
+///
+/// A member that got a snapshot from another one names the file first and resets its log then. If it dies in between,
+/// what the log has is older than the snapshot, or was never committed; none of it is needed.
+fn continue_snapshot(log: &mut Log, found: &mut log::Recovered, mark: Mark) -> Result<(), LogError> {
+    let leads_to = match log.read(mark.index..mark.index + 1, 0)?.first() {
+        Some(entry) => entry.term == mark.term,
+        // It was purged, and that was done on the strength of this snapshot or an older one.
+        None => found.last.index >= mark.index,
+    };
+    if leads_to {
+        return Ok(());
+    }
+    tracing::info!(
+        index = mark.index,
+        log_ends = found.last.index,
+        "the log goes on behind a snapshot that was received"
+    );
+    let state = &mut found.hard_state;
+    if state.term < mark.term {
+        *state = log::HardState { term: mark.term, vote: 0, ..*state };
+    }
+    state.commit = state.commit.max(mark.index);
+    let mut batch = Batch::new();
+    batch.reset_to(mark);
+    batch.set_hard_state(*state);
+    log.append(&batch)?;
+    log.sync()
+}
+
 /// A snapshot's contents.
 struct Loaded {
     meta: Vec<u8>,
     tree: Tree,
+}
+
+/// Decodes a snapshot that was received; `name_key` keys the names of its tree.
+///
+/// Errors: any chunk is damaged.
+pub(crate) fn load_snapshot(reader: &SnapshotReader, name_key: u64) -> Result<RecoveredSnapshot, SnapshotError> {
+    let Loaded { meta, tree } = load(reader, name_key)?;
+    let SnapshotMeta { index, term, .. } = *reader.meta();
+    Ok(RecoveredSnapshot { index, term, meta, tree })
 }
 
 fn recovered_snapshot(file: &SnapshotFile, loaded: Loaded) -> RecoveredSnapshot {
@@ -121,5 +166,73 @@ fn decode_chunks(reader: &SnapshotReader, next: &AtomicUsize) -> Result<Vec<(usi
         let bytes = reader.chunk(at)?;
         let chunk = TreeBuilder::decode_chunk(&bytes).map_err(|_| reader.damaged(at, "this is no part of a tree"))?;
         decoded.push((at, chunk));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use grange_tree::Tree;
+
+    use super::*;
+    use crate::storage::disk::RealDisk;
+    use crate::storage::log::Entry;
+
+    /// A directory whose log has entries 1 to `last` of term 1, and a snapshot at entry 9 of `term`.
+    fn directory(last: u64, term: u64) -> (DataDir, tempfile::TempDir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let (mut log, _) = Log::open(dir.log_dir(), LogOptions::default()).unwrap();
+        let mut batch = Batch::new();
+        (1..=last).for_each(|index| batch.push(Entry { index, term: 1, tag: 0, data: Bytes::from_static(b"x") }));
+        batch.set_hard_state(log::HardState { term: 1, vote: 7, commit: last.min(5) });
+        log.append(&batch).unwrap();
+        log.close().unwrap();
+        let store = SnapshotStore::open(&dir.snapshot_dir(), Arc::new(RealDisk)).unwrap();
+        let meta = SnapshotMeta { index: 9, term, zxid: 0, extra: Bytes::from_static(b"meta") };
+        let mut writer = store.create(&meta).unwrap();
+        let tree = Tree::with_name_key(1).snapshot();
+        for at in 0..tree.chunk_count() {
+            let mut chunk = Vec::new();
+            tree.encode_chunk(at, &mut chunk);
+            writer.chunk(&chunk).unwrap();
+        }
+        writer.finish().unwrap();
+        (dir, temp)
+    }
+
+    fn recovered(dir: &DataDir) -> (u64, Vec<u64>, HardState) {
+        let mut opened = open(dir, 8 << 20, Arc::new(RealDisk)).unwrap();
+        let Recovered { snapshot, hard_state, entries } = &opened.recovered;
+        let index = snapshot.as_ref().unwrap().index;
+        let seen = (index, entries.iter().map(|entry| entry.index).collect(), *hard_state);
+        // The log can be written on behind what was found.
+        let mut batch = Batch::new();
+        batch.push(Entry { index: opened.log.last().index + 1, term: 9, tag: 0, data: Bytes::new() });
+        opened.log.append(&batch).unwrap();
+        opened.log.close().unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_log_that_leads_to_the_snapshot_stays() {
+        let (dir, _temp) = directory(12, 1);
+        assert_eq!(recovered(&dir), (9, vec![10, 11, 12], HardState { term: 1, vote: 7, commit: 5 }));
+        assert_eq!(recovered(&dir).1, [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn a_log_behind_a_received_snapshot_goes_on_from_there() {
+        let (dir, _temp) = directory(5, 2);
+        let expected = HardState { term: 2, vote: 0, commit: 9 };
+        assert_eq!(recovered(&dir), (9, vec![], expected));
+        assert_eq!(recovered(&dir), (9, vec![10], expected));
+    }
+
+    #[test]
+    fn entries_that_a_received_snapshot_contradicts_are_gone() {
+        let (dir, _temp) = directory(12, 2);
+        assert_eq!(recovered(&dir).1, [0_u64; 0]);
+        assert_eq!(recovered(&dir).1, [10]);
     }
 }
