@@ -48,6 +48,22 @@ pub struct TlsFiles {
 }
 
 impl Ensemble {
+    /// Returns the settings of a server without others and without a number.
+    pub fn alone() -> Ensemble {
+        let (init_limit, sync_limit) = LIMIT_TICKS_DEFAULT;
+        Ensemble {
+            server_id: 0,
+            servers: Vec::new(),
+            listens_on_all: false,
+            tls: None,
+            init_limit,
+            sync_limit,
+            read_only_mode: false,
+            linearizable_reads: false,
+            socket: None,
+        }
+    }
+
     /// Tells whether this server has no others.
     pub fn is_alone(&self) -> bool {
         self.servers.is_empty()

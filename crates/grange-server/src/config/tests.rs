@@ -165,11 +165,7 @@ fn every_problem_of_an_ensemble_is_reported_with_its_place() {
         THREE,
         &expect!["myid is missing: there are lines server.N, so say which of them this server is: echo 1"],
     );
-    refused_with_id(
-        "four",
-        THREE,
-        &expect![[r#"1: myid is "four"; it must be a number from 1 to 255"#]],
-    );
+    refused_with_id("four", THREE, &expect![[r#"1: myid is "four"; it must be a number from 1 to 255"#]]);
     refused_with_id("4", THREE, &expect!["myid is 4, but there is no line server.4; there are 1, 2, 3"]);
     refused_with_id(
         "1",
