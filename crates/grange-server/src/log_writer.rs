@@ -15,7 +15,7 @@ use crate::failure::ServerFailure;
 use crate::mailbox::{Mailbox, Taken};
 use crate::snapshotter::SnapshotJob;
 use crate::stats::EdgeStats;
-use crate::storage::log::{Batch, Entry, HardState, Log, LogError};
+use crate::storage::log::{Batch, Entry, HardState, Log, LogError, Mark};
 use crate::storage::retention::Retention;
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::space::DiskGuard;
@@ -286,6 +286,9 @@ fn lock(writer: &Mutex<LogWriter>) -> MutexGuard<'_, LogWriter> {
 /// The batch as the log stores it.
 fn stored(batch: &LogBatch) -> Batch {
     let mut stored = Batch::new();
+    if let Some((index, term)) = batch.reset_to {
+        stored.reset_to(Mark { index, term });
+    }
     for entry in &batch.entries {
         stored.push(Entry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data.clone() });
     }

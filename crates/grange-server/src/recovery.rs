@@ -62,7 +62,8 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
             (log, found, snapshot)
         }
     };
-    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index + 1);
+    // The snapshot's own entry too, if it is there: its term tells whether the log goes on from this snapshot.
+    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index).max(log.first_index());
     let entries = read_entries(&log, first)?;
     let state = found.hard_state;
     let hard_state = HardState { term: state.term, vote: state.vote, commit: state.commit };
