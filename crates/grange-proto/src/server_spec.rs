@@ -73,6 +73,13 @@ impl Role {
     }
 }
 
+impl ServerSpec {
+    /// A server that others cannot reach: one that stands alone. Its text cannot be parsed.
+    pub fn nowhere() -> ServerSpec {
+        ServerSpec { peers: Vec::new(), role: Role::Participant, client: None, secure_client: None }
+    }
+}
+
 impl FromStr for ServerSpec {
     type Err = ServerSpecError;
 

@@ -5,12 +5,12 @@ use grange_proto::frame::put_frame;
 use grange_proto::response::Response;
 use grange_proto::watch::{EventType, WatcherEvent};
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Zxid, path};
-use grange_tree::{AclRef, Applied, ChangeKind, Identities, Policy, WriteContext};
+use grange_tree::{AclRef, Applied, ChangeKind, Changes, Identities, Policy, WriteContext};
 
 use crate::connections::Phase;
-use crate::engine::{self, Committed};
-use crate::entry::{EntryContent, Item, RequestItem, Requests};
-use crate::event::{LogEntry, Now};
+use crate::engine::{self, Committed, EntryPurpose};
+use crate::entry::{Item, RequestItem, Requests};
+use crate::event::{Action, LogEntry, Now};
 use crate::proposals::Origin;
 use crate::reads::put_event;
 use crate::replica::Replica;
@@ -21,20 +21,26 @@ impl Replica {
     /// # Panics
     /// If the entry is not in a form that this version knows. It passed its checksum and a majority agreed on it:
     /// going on without it would let this member differ from the others.
-    pub(crate) fn apply_entry(&mut self, entry: Committed<LogEntry>, now: Now) {
+    pub(crate) fn apply_entry(&mut self, entry: Committed<LogEntry>, now: Now, out: &mut Vec<Action>) {
         let entry = entry.into_inner();
         self.progress.note(&entry);
-        if !engine::is_blank(&entry.data) {
-            match EntryContent::decode(&entry.data) {
-                Ok(EntryContent::Genesis(genesis)) => self.found(genesis),
-                Ok(EntryContent::Requests(requests)) => self.apply_requests(requests, entry.index, now),
+        match engine::purpose(&entry) {
+            EntryPurpose::Nothing => {}
+            EntryPurpose::Members => self.apply_members(&entry, out),
+            EntryPurpose::Requests => match Requests::decode(&entry.data) {
+                Ok(requests) => self.apply_requests(requests, &entry, now),
                 Err(why) => panic!("entry {} cannot be read by this version: {why}", entry.index),
-            }
+            },
         }
         self.engine.applied(entry.index);
+        self.note_digest(entry.index, out);
     }
 
-    fn apply_requests(&mut self, mut requests: Requests<'_>, index: u64, now: Now) {
+    fn apply_requests(&mut self, mut requests: Requests<'_>, entry: &LogEntry, now: Now) {
+        let index = entry.index;
+        if !self.ensemble.as_mut().is_some_and(|ensemble| ensemble.accept(requests.batch)) {
+            return;
+        }
         let mut origins = self.proposals.applied(requests.batch);
         let mut identities: Vec<Identities> = Vec::new();
         loop {
@@ -45,8 +51,17 @@ impl Replica {
                     let Some(own) = identities.get(item.identities) else {
                         panic!("entry {index} refers to identities it does not hold")
                     };
-                    let stamp = Stamp { time_ms: requests.time_ms, policy: requests.policy };
-                    self.apply_request(&item, own, stamp, origins.pop_front(), now);
+                    self.apply_request(&item, own, Stamp::of(&requests), origins.pop_front(), now);
+                }
+                Ok(Some(Item::Return { session, timeout_ms })) => {
+                    let moved = self.tree.move_session(session, requests.batch.member, timeout_ms);
+                    self.session_returned(session, timeout_ms, moved, origins.pop_front(), now);
+                }
+                Ok(Some(Item::End { session, term })) => {
+                    origins.pop_front();
+                    if term == entry.term {
+                        self.apply_end(session, Stamp::of(&requests), now);
+                    }
                 }
                 Err(why) => panic!("entry {index} cannot be read by this version: {why}"),
             }
@@ -63,7 +78,7 @@ impl Replica {
     ) {
         let zxid = self.tree.last_zxid().next();
         self.progress.requests += 1;
-        let cx = WriteContext { zxid, time_ms: stamp.time_ms, session: item.session, identities, policy: stamp.policy };
+        let cx = stamp.context(zxid, item.session, identities);
         let mut changes = std::mem::take(&mut self.changes);
         changes.clear();
         let result = match Request::decode(item.op, &mut Reader::new(item.body)) {
@@ -73,13 +88,32 @@ impl Replica {
                 Err(ErrorCode::MarshallingError)
             }
         };
+        self.fire_all(&changes, zxid);
+        self.changes = changes;
+        self.settle(item.session, result, origin, zxid, now);
+    }
+
+    /// Takes the next step of closing a session, which the leader has decided.
+    fn apply_end(&mut self, session: SessionId, stamp: Stamp, now: Now) {
+        let zxid = self.tree.last_zxid().next();
+        self.progress.requests += 1;
+        let nobody = std::sync::Arc::clone(&self.nobody);
+        let cx = stamp.context(zxid, session, &nobody);
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.clear();
+        let result = self.tree.end_session(&cx, &mut changes);
+        self.fire_all(&changes, zxid);
+        self.changes = changes;
+        self.settle(session, result, None, zxid, now);
+    }
+
+    /// Tells the watchers of all that one write has changed.
+    pub(crate) fn fire_all(&mut self, changes: &Changes, zxid: Zxid) {
         if !changes.is_empty() && !self.watches.is_empty() {
             for change in changes.iter() {
                 self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
             }
         }
-        self.changes = changes;
-        self.settle(item, result, origin, zxid, now);
     }
 
     /// Tells the watchers of a change, each after a look whether it may read what the event is about.
@@ -117,23 +151,41 @@ impl Replica {
     /// Takes in what the outcome means for sessions, and answers.
     fn settle(
         &mut self,
-        item: &RequestItem<'_>,
+        session: SessionId,
         result: Result<Applied<'_>, ErrorCode>,
         origin: Option<Origin>,
         zxid: Zxid,
         now: Now,
     ) {
         match result {
-            Ok(Applied::SessionOpened) => return self.session_opened(item.session, origin, now),
-            Ok(Applied::SessionClosing) => return self.session_closing(item.session, origin),
-            Ok(Applied::SessionClosed) => self.session_closed(item.session, &origin),
+            Ok(Applied::SessionOpened) => return self.session_opened(session, origin, now),
+            Ok(Applied::SessionClosing) => return self.session_closing(session, origin),
             _ => {}
         }
-        let Some(Origin::Request { slot, conn, asked }) = origin else { return };
+        let origin = match &result {
+            Ok(Applied::SessionClosed) => self.session_closed(session, origin),
+            _ => origin,
+        };
+        let (slot, conn, asked) = match origin {
+            Some(Origin::Request { slot, conn, asked }) => (slot, conn, asked),
+            Some(Origin::Connect { slot, conn }) => {
+                // The number of the session that was to be opened is taken: the client tries again.
+                if self.connections.get(slot, conn).is_some() {
+                    self.connections.close(slot);
+                }
+                return;
+            }
+            Some(Origin::Own) | None => return,
+        };
         if self.connections.get(slot, conn).is_none() {
             return;
         }
-        let expired = matches!(result, Err(ErrorCode::SessionExpired));
+        if matches!(result, Err(ErrorCode::SessionMoved)) {
+            // No reply: what the client has sent here is none of its session's business any more. (ZOOKEEPER-710)
+            self.connections.close(slot);
+            return;
+        }
+        let is_over = matches!(result, Err(ErrorCode::SessionExpired));
         let response = result.map(body);
         match &response {
             Ok(Body::Borrowed(response)) => self.connections.reply(slot, asked, zxid, Ok(response), now),
@@ -147,7 +199,7 @@ impl Replica {
             Err(code) => self.connections.reply(slot, asked, zxid, Err(*code), now),
         }
         self.connections.at(slot).write_answered();
-        if expired || asked.op == Op::CloseSession {
+        if is_over || asked.op == Op::CloseSession {
             self.connections.close(slot);
         }
         self.answer_pending(slot, now);
@@ -155,13 +207,46 @@ impl Replica {
 
     fn session_opened(&mut self, session: SessionId, origin: Option<Origin>, now: Now) {
         let timeout_ms = self.tree.session(session).map_or(0, |session| session.timeout_ms());
-        self.sessions.watch_over(session, timeout_ms, now.monotonic_ms());
+        self.watch_over(session, timeout_ms, now);
         let Some(Origin::Connect { slot, conn }) = origin else { return };
         if self.connections.get(slot, conn).is_none_or(|conn| conn.phase != Phase::Opening) {
             return;
         }
         self.connections.note_session_opened(slot, self.tree.last_zxid());
         self.welcome(slot, session, timeout_ms, now);
+    }
+
+    /// As leader, expects signs of life of a session from now on.
+    fn watch_over(&mut self, session: SessionId, timeout_ms: i32, now: Now) {
+        if self.leadership.is_leading {
+            self.sessions.watch_over(session, timeout_ms, now.monotonic_ms());
+        }
+    }
+
+    /// A client has come back to its session, here or at another member: whatever connection it had before is closed.
+    fn session_returned(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        moved: Result<(), ErrorCode>,
+        origin: Option<Origin>,
+        now: Now,
+    ) {
+        let own = match origin {
+            Some(Origin::Connect { slot, conn }) if self.connections.get(slot, conn).is_some() => Some(slot),
+            _ => None,
+        };
+        if moved.is_ok() {
+            self.watch_over(session, timeout_ms, now);
+            if let Some(former) = self.connections.of_session(session).filter(|former| Some(*former) != own) {
+                self.connections.close(former);
+            }
+        }
+        let Some(slot) = own.filter(|&slot| self.connections.at(slot).phase == Phase::Opening) else { return };
+        match moved {
+            Ok(()) => self.welcome(slot, session, timeout_ms, now),
+            Err(_) => self.refuse_session(slot),
+        }
     }
 
     /// Answers a handshake and takes the frames that came meanwhile.
@@ -180,15 +265,20 @@ impl Replica {
     /// A session with many ephemeral znodes is closed in several entries; what others want stands between them.
     fn session_closing(&mut self, session: SessionId, origin: Option<Origin>) {
         self.sessions.forget(session);
-        if let Some(origin) = origin {
-            self.propose_close(session, origin);
+        if let Some(origin @ Origin::Request { .. }) = origin {
+            self.closing.insert(session, origin);
+        }
+        if self.leadership.is_leading {
+            self.end_session(session);
         }
     }
 
-    fn session_closed(&mut self, session: SessionId, origin: &Option<Origin>) {
+    /// Returns who waits for the end of the session.
+    fn session_closed(&mut self, session: SessionId, origin: Option<Origin>) -> Option<Origin> {
         self.sessions.forget(session);
+        let origin = self.closing.remove(&session).or(origin);
         let asking = match origin {
-            Some(Origin::Request { slot, .. }) => Some(*slot),
+            Some(Origin::Request { slot, .. }) => Some(slot),
             _ => None,
         };
         if let Some(slot) = self.connections.of_session(session)
@@ -196,14 +286,27 @@ impl Replica {
         {
             self.connections.close(slot);
         }
+        origin
     }
 }
 
-/// What the leader stamped into the entry.
+/// What the head of an entry says about each of its requests.
 #[derive(Clone, Copy)]
 struct Stamp {
     time_ms: i64,
     policy: Policy,
+    member: u64,
+}
+
+impl Stamp {
+    fn of(requests: &Requests<'_>) -> Stamp {
+        Stamp { time_ms: requests.time_ms, policy: requests.policy, member: requests.batch.member }
+    }
+
+    fn context(self, zxid: Zxid, session: SessionId, identities: &Identities) -> WriteContext<'_> {
+        let Stamp { time_ms, policy, member } = self;
+        WriteContext { zxid, time_ms, session, identities, policy, member }
+    }
 }
 
 /// A reply's body; a created path may have been completed by the tree and then is not borrowed from anything.

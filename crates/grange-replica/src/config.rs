@@ -1,6 +1,6 @@
 //! What a member is told when it starts.
 
-use grange_proto::{Role, ServerSpec};
+use grange_proto::ServerSpec;
 use grange_tree::{Policy, Tree};
 
 use crate::event::{HardState, LogEntry};
@@ -55,9 +55,8 @@ pub struct EnsembleConfig {
 impl EnsembleConfig {
     /// Returns the settings of a server that stands alone.
     pub fn alone(id: MemberId, run: u64) -> EnsembleConfig {
-        let spec = ServerSpec { peers: Vec::new(), role: Role::Participant, client: None, secure_client: None };
         EnsembleConfig {
-            member: Member { id, server_id: 0, spec },
+            member: Member { id, server_id: 0, spec: ServerSpec::nowhere() },
             run,
             founds: true,
             servers: Vec::new(),
@@ -109,7 +108,7 @@ pub struct Recovered {
     pub snapshot: Option<RecoveredSnapshot>,
     /// The hard state.
     pub hard_state: HardState,
-    /// Every entry behind the snapshot, without gaps.
+    /// Every entry behind the snapshot, without gaps; the snapshot's own and earlier ones too if the log has them.
     pub entries: Vec<LogEntry>,
 }
 

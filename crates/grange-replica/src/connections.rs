@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::event::{Action, ConnId, Now};
+use crate::read_points::Ticket;
 use crate::report::{ConnectionReport, Latency};
 use crate::watches::ConnSlot;
 
@@ -41,6 +42,8 @@ pub(crate) enum Pending {
         /// When it came.
         received_us: u64,
     },
+    /// What follows waits until this member is known to have applied all that was acknowledged before.
+    ReadPoint(Ticket),
     /// A request that is refused, in its turn.
     Refused(Refusal),
 }
@@ -87,6 +90,8 @@ pub(crate) struct Connection {
     pub(crate) pending: VecDeque<Pending>,
     /// Frames that came while the session was being made.
     pub(crate) backlog: Vec<(Bytes, u64)>,
+    /// Whether the leader has yet to be told that the client is alive.
+    pub(crate) is_alive_untold: bool,
     out: Vec<u8>,
     answered: u32,
     is_dirty: bool,
@@ -166,6 +171,7 @@ impl Connections {
             identities: Arc::new(identities),
             pending: VecDeque::new(),
             backlog: Vec::new(),
+            is_alive_untold: false,
             out: Vec::new(),
             answered: 0,
             is_dirty: false,
@@ -249,6 +255,35 @@ impl Connections {
             conn.is_dirty = true;
             self.dirty.push(slot);
         }
+    }
+
+    /// Marks every client that is served as one that the leader has yet to be told of.
+    pub(crate) fn tell_all_alive(&mut self, alive: &mut Vec<(ConnSlot, ConnId)>) {
+        for (slot, conn) in &mut self.table {
+            if conn.phase == Phase::Serving && !conn.is_alive_untold {
+                conn.is_alive_untold = true;
+                alive.push((slot, conn.id));
+            }
+        }
+    }
+
+    /// Takes out the sessions that the leader is to be told of, with their timeouts.
+    pub(crate) fn take_alive(&mut self, alive: &mut Vec<(ConnSlot, ConnId)>) -> Vec<(SessionId, i32)> {
+        let mut sessions = Vec::with_capacity(alive.len());
+        for (slot, id) in alive.drain(..) {
+            if let Some(conn) = self.get(slot, id) {
+                conn.is_alive_untold = false;
+                sessions.push((conn.session, conn.timeout_ms));
+            }
+        }
+        sessions
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close_all(&mut self) {
+        let mut slots: Vec<ConnSlot> = self.by_id.values().copied().collect();
+        slots.sort_unstable();
+        slots.into_iter().for_each(|slot| self.close(slot));
     }
 
     /// Counts a request that came; before it is answered, or the number of those under way would be wrong.

@@ -1,10 +1,13 @@
-//! What stands in an entry of the log: a batch of requests, or the founding of the ensemble.
+//! What stands in an entry of the log: a batch of requests.
 //!
-//! Shape: a version byte and a kind byte; then, for requests, the time `i64`, the policy `u8`, the member run that
-//! collected them `u64`, the number of its batch `u64`, and items to the end. An item is a tag byte and
+//! Shape: a version byte; the time `i64` and the policy `u8`, both stamped by the leader; the member that collected the
+//! requests, its run, and the number of the batch, each `u64`; and items to the end. An item is a tag byte and
 //! - identities: the identities of a connection, which later requests of the entry refer to by their place;
 //! - request: session `i64`, place of its identities `u16`, operation `i32`, and the body as the client sent it, as a
-//!   buffer.
+//!   buffer;
+//! - return: session `i64`, timeout `i32`: a client has come back to its session on a connection to this member;
+//! - end: session `i64`, term `i64`: the leader of that term goes on with closing a session. In any other term it means
+//!   nothing: another leader may have heard of the session since.
 //!
 //! A body is decoded when the entry is applied, by every member alike, so one that cannot be decoded fails alike too.
 
@@ -15,13 +18,11 @@ use grange_proto::{Op, SessionId};
 use grange_tree::{Identities, Policy};
 use hashbrown::HashMap;
 
-use crate::config::Genesis;
-
-const VERSION: u8 = 1;
-const KIND_REQUESTS: u8 = 0;
-const KIND_GENESIS: u8 = 1;
+const VERSION: u8 = 2;
 const ITEM_IDENTITIES: u8 = 0;
 const ITEM_REQUEST: u8 = 1;
+const ITEM_RETURN: u8 = 2;
+const ITEM_END: u8 = 3;
 const POLICY_ENFORCE_QUOTA: u8 = 1;
 const POLICY_SKIP_ACL: u8 = 2;
 const POLICY_EXTENDED_TYPES: u8 = 4;
@@ -30,16 +31,12 @@ const POLICY_RECONFIG: u8 = 8;
 /// Names a batch: which run of which member collected it, and its number in that run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchId {
-    /// Drawn at random when a member starts.
+    /// The member that collected it.
+    pub(crate) member: u64,
+    /// Larger than that of each earlier run of this member.
     pub(crate) run: u64,
-    /// Counts up.
+    /// Counts up from 0.
     pub(crate) number: u64,
-}
-
-/// An entry, decoded as far as its head.
-pub(crate) enum EntryContent<'a> {
-    Requests(Requests<'a>),
-    Genesis(Genesis),
 }
 
 /// The requests of an entry.
@@ -54,6 +51,8 @@ pub(crate) struct Requests<'a> {
 pub(crate) enum Item<'a> {
     Identities(Identities),
     Request(RequestItem<'a>),
+    Return { session: SessionId, timeout_ms: i32 },
+    End { session: SessionId, term: u64 },
 }
 
 /// One request.
@@ -65,27 +64,38 @@ pub(crate) struct RequestItem<'a> {
     pub(crate) body: &'a [u8],
 }
 
-impl<'a> EntryContent<'a> {
-    pub(crate) fn decode(data: &'a [u8]) -> Result<EntryContent<'a>, DecodeError> {
+impl<'a> Requests<'a> {
+    /// Decodes the head of an entry.
+    pub(crate) fn decode(data: &'a [u8]) -> Result<Requests<'a>, DecodeError> {
         let mut reader = Reader::new(data);
         let version = reader.u8()?;
         if version != VERSION {
             return Err(DecodeError::Unknown(i32::from(version), "version of an entry"));
         }
-        match reader.u8()? {
-            KIND_REQUESTS => Ok(EntryContent::Requests(Requests {
-                time_ms: reader.i64()?,
-                policy: policy_from_bits(reader.u8()?),
-                batch: BatchId { run: unsigned(reader.i64()?), number: unsigned(reader.i64()?) },
-                items: reader,
-            })),
-            KIND_GENESIS => Ok(EntryContent::Genesis(decode_genesis(&mut reader)?)),
-            kind => Err(DecodeError::Unknown(i32::from(kind), "kind of an entry")),
-        }
+        let time_ms = reader.i64()?;
+        let policy = policy_from_bits(reader.u8()?);
+        let mut number = || reader.i64().map(i64::cast_unsigned);
+        let batch = BatchId { member: number()?, run: number()?, number: number()? };
+        Ok(Requests { time_ms, policy, batch, items: reader })
     }
-}
 
-impl<'a> Requests<'a> {
+    /// Checks what another member wants in the log: what is there must be readable by all.
+    pub(crate) fn check(data: &[u8]) -> Result<BatchId, DecodeError> {
+        let mut requests = Requests::decode(data)?;
+        let batch = requests.batch;
+        let mut identities_count = 0;
+        while let Some(item) = requests.next()? {
+            match item {
+                Item::Identities(_) => identities_count += 1,
+                Item::Request(request) if request.identities >= identities_count => {
+                    return Err(DecodeError::Unknown(0, "place of identities"));
+                }
+                Item::Request(_) | Item::Return { .. } | Item::End { .. } => {}
+            }
+        }
+        Ok(batch)
+    }
+
     /// Takes the next item, `None` at the end.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Item<'a>>, DecodeError> {
@@ -102,6 +112,14 @@ impl<'a> Requests<'a> {
                 Ok(Some(Item::Request(RequestItem { session, identities, op, body })))
             }
             ITEM_IDENTITIES => Ok(Some(Item::Identities(Identities::decode(&mut self.items)?))),
+            ITEM_RETURN => {
+                let session = SessionId(self.items.i64()?);
+                Ok(Some(Item::Return { session, timeout_ms: self.items.i32()? }))
+            }
+            ITEM_END => {
+                let session = SessionId(self.items.i64()?);
+                Ok(Some(Item::End { session, term: self.items.i64()?.cast_unsigned() }))
+            }
             tag => Err(DecodeError::Unknown(i32::from(tag), "item of an entry")),
         }
     }
@@ -118,7 +136,7 @@ pub(crate) struct EntryBuilder {
 
 impl EntryBuilder {
     /// Bytes in front of the first item.
-    const HEAD_BYTES: usize = 2 + 8 + 1 + 8 + 8;
+    const HEAD_BYTES: usize = 1 + STAMP_BYTES + 3 * 8;
 
     pub(crate) fn new() -> EntryBuilder {
         EntryBuilder { data: vec![0; Self::HEAD_BYTES], requests: 0, places: HashMap::default(), last: None }
@@ -148,6 +166,22 @@ impl EntryBuilder {
         self.requests += 1;
     }
 
+    /// Adds that a client has come back to its session.
+    pub(crate) fn push_return(&mut self, session: SessionId, timeout_ms: i32) {
+        self.data.push(ITEM_RETURN);
+        put_i64(&mut self.data, session.0);
+        put_i32(&mut self.data, timeout_ms);
+        self.requests += 1;
+    }
+
+    /// Adds that the leader of `term` closes a session.
+    pub(crate) fn push_end(&mut self, session: SessionId, term: u64) {
+        self.data.push(ITEM_END);
+        put_i64(&mut self.data, session.0);
+        put_i64(&mut self.data, term.cast_signed());
+        self.requests += 1;
+    }
+
     fn place(&mut self, identities: &Arc<Identities>) -> u16 {
         if let Some((last, place)) = &self.last
             && Arc::ptr_eq(last, identities)
@@ -168,42 +202,31 @@ impl EntryBuilder {
         place
     }
 
-    /// Completes the entry and starts the next.
-    pub(crate) fn take(&mut self, time_ms: i64, policy: Policy, batch: BatchId) -> Vec<u8> {
+    /// Completes the entry but for the stamp, and starts the next.
+    pub(crate) fn take(&mut self, batch: BatchId) -> Vec<u8> {
         let next = Vec::with_capacity(self.data.len().min(1 << 20));
         let mut data = std::mem::replace(&mut self.data, next);
         self.data.resize(Self::HEAD_BYTES, 0);
         self.requests = 0;
         self.places.clear();
         self.last = None;
-        let mut head = vec![VERSION, KIND_REQUESTS];
-        put_i64(&mut head, time_ms);
-        head.push(policy_bits(policy));
-        head.extend_from_slice(&batch.run.to_be_bytes());
-        head.extend_from_slice(&batch.number.to_be_bytes());
+        let mut head = vec![VERSION];
+        head.extend_from_slice(&[0; STAMP_BYTES]);
+        for number in [batch.member, batch.run, batch.number] {
+            head.extend_from_slice(&number.to_be_bytes());
+        }
         data[..Self::HEAD_BYTES].copy_from_slice(&head);
         data
     }
 }
 
-/// Returns the data of the entry that founds an ensemble.
-pub(crate) fn encode_genesis_entry(genesis: &Genesis) -> Vec<u8> {
-    let mut data = vec![VERSION, KIND_GENESIS];
-    encode_genesis(genesis, &mut data);
-    data
-}
+/// Bytes of time and policy.
+const STAMP_BYTES: usize = 8 + 1;
 
-/// Appends what makes an ensemble itself.
-pub(crate) fn encode_genesis(genesis: &Genesis, out: &mut Vec<u8>) {
-    out.extend_from_slice(&genesis.cluster_id);
-    out.extend_from_slice(&genesis.session_key);
-}
-
-/// Takes what makes an ensemble itself.
-pub(crate) fn decode_genesis(reader: &mut Reader<'_>) -> Result<Genesis, DecodeError> {
-    let cluster_id = reader.bytes(16)?.try_into().expect("as many bytes as asked for");
-    let session_key = reader.bytes(32)?.try_into().expect("as many bytes as asked for");
-    Ok(Genesis { cluster_id, session_key })
+/// Puts the leader's time and policy into an entry.
+pub(crate) fn stamp(data: &mut [u8], time_ms: i64, policy: Policy) {
+    data[1..9].copy_from_slice(&time_ms.to_be_bytes());
+    data[9] = policy_bits(policy);
 }
 
 fn policy_bits(policy: Policy) -> u8 {
@@ -228,10 +251,6 @@ fn policy_from_bits(bits: u8) -> Policy {
     }
 }
 
-fn unsigned(value: i64) -> u64 {
-    value.cast_unsigned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,11 +266,13 @@ mod tests {
         builder.push(SessionId(8), &nobody, Op::SetData, b"");
         builder.push(SessionId(9), &local, Op::CloseSession, b"x");
         let policy = Policy { enforce_quota: true, skip_acl: false, extended_types: true, reconfig: true };
-        let batch = BatchId { run: u64::MAX, number: 3 };
-        let data = builder.take(42, policy, batch);
-        let EntryContent::Requests(mut requests) = EntryContent::decode(&data).unwrap() else {
-            panic!("the entry holds requests")
-        };
+        builder.push_return(SessionId(10), 4000);
+        builder.push_end(SessionId(11), u64::MAX);
+        let batch = BatchId { member: 1, run: u64::MAX, number: 3 };
+        let mut data = builder.take(batch);
+        stamp(&mut data, 42, policy);
+        assert_eq!(Requests::check(&data), Ok(batch));
+        let mut requests = Requests::decode(&data).unwrap();
         assert_eq!((requests.time_ms, requests.policy, requests.batch), (42, policy, batch));
         let mut seen = Vec::new();
         let mut table = Vec::new();
@@ -259,6 +280,8 @@ mod tests {
             match item {
                 Item::Identities(identities) => table.push(identities),
                 Item::Request(r) => seen.push((r.session.0, r.op, r.body, table[r.identities] == *local)),
+                Item::Return { session, timeout_ms } => assert_eq!((session.0, timeout_ms), (10, 4000)),
+                Item::End { session, term } => assert_eq!((session.0, term), (11, u64::MAX)),
             }
         }
         let expected: [(i64, Op, &[u8], bool); 3] =
@@ -268,8 +291,24 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_another_version_is_refused() {
-        assert!(EntryContent::decode(&[2, 0]).is_err());
-        assert!(EntryContent::decode(&[]).is_err());
+    fn what_cannot_be_read_is_refused() {
+        assert!(Requests::decode(&[1; 100]).is_err());
+        assert!(Requests::decode(&[]).is_err());
+        let mut builder = EntryBuilder::new();
+        builder.push(SessionId(7), &Arc::new(Identities::new()), Op::Delete, b"abc");
+        let data = builder.take(BatchId { member: 1, run: 1, number: 0 });
+        for length in 0..data.len() {
+            // A head alone is an entry without requests.
+            assert_eq!(
+                Requests::check(&data[..length]).is_ok(),
+                length == EntryBuilder::HEAD_BYTES || cuts_item(length, &data)
+            );
+        }
+    }
+
+    /// Behind the identities, the entry is whole too.
+    fn cuts_item(length: usize, data: &[u8]) -> bool {
+        let mut requests = Requests::decode(data).unwrap();
+        matches!(requests.next(), Ok(Some(Item::Identities(_)))) && data.len() - requests.items.rest().len() == length
     }
 }

@@ -176,6 +176,13 @@ pub struct LogBatch {
     pub must_sync: bool,
 }
 
+impl LogBatch {
+    /// A batch that lets the log go on behind a snapshot. Its number is below those of all others.
+    pub(crate) fn reset(mark: (u64, u64), hard_state: HardState) -> LogBatch {
+        LogBatch { number: 0, entries: Vec::new(), hard_state: Some(hard_state), reset_to: Some(mark), must_sync: true }
+    }
+}
+
 /// Something the edge is to do, in the order of the list.
 #[derive(Debug)]
 pub enum Action {

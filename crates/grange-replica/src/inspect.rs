@@ -27,12 +27,12 @@ impl Replica {
     fn summary(&self) -> Summary {
         let (first, last, committed) = self.engine.extent();
         Summary {
-            mode: if self.is_serving() { Mode::Standalone } else { Mode::NotServing },
+            mode: self.mode(),
             zxid: self.tree.last_zxid(),
             znodes: self.tree.node_count() as u64,
             ephemerals: self.tree.ephemeral_count() as u64,
             data_bytes: self.tree.data_bytes(),
-            sessions: self.sessions.len() as u64,
+            sessions: self.tree.session_count() as u64,
             connections: self.connections.len() as u64,
             watches: self.watches.counts(),
             outstanding: self.connections.outstanding,
@@ -47,6 +47,18 @@ impl Replica {
             digest: self.tree.digest(),
             log_full: self.log_full,
             log: LogCounts { first, last, committed, applied: self.progress.index, term: self.engine.term() },
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        let id = self.config.ensemble.member.id;
+        let is_learner = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.conf.learners.contains(&id.0));
+        match () {
+            () if !self.is_serving() => Mode::NotServing,
+            () if self.is_alone() => Mode::Standalone,
+            () if self.engine.is_leader() => Mode::Leader,
+            () if is_learner => Mode::Observer,
+            () => Mode::Follower,
         }
     }
 

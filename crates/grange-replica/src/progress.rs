@@ -13,6 +13,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// Starts from a snapshot.
+    pub(crate) fn from_snapshot(index: u64, term: u64) -> Progress {
+        Progress { index, term, ..Progress::default() }
+    }
+
     pub(crate) fn note(&mut self, entry: &LogEntry) {
         self.index = entry.index;
         self.term = entry.term;

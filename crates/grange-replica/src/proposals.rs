@@ -1,16 +1,19 @@
 //! Writes on their way into the log: collected into entries, and remembered until the entries are applied.
 //!
-//! All requests that arrive while earlier entries are being synced share the next entry: group commit.
+//! All requests that arrive while earlier entries are being synced share the next entry: group commit. A batch is kept
+//! until it is applied, because who leads may change before: it is then given to the next leader again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use grange_proto::{Op, SessionId};
-use grange_tree::{Identities, Policy};
+use grange_tree::Identities;
 
 use crate::connections::Asked;
 use crate::entry::{BatchId, EntryBuilder};
 use crate::event::ConnId;
+use crate::members::MemberId;
 use crate::watches::ConnSlot;
 
 /// Entries that may be in the log and not yet applied.
@@ -33,24 +36,28 @@ pub(crate) enum Origin {
 
 struct InFlight {
     number: u64,
+    data: Bytes,
+    is_sent: bool,
     origins: VecDeque<Origin>,
 }
 
 /// Writes on their way.
 pub(crate) struct Proposals {
-    /// This run of this member, to tell its batches from those of others and of earlier runs.
+    member: MemberId,
+    /// This run of this member, to tell its batches from those of earlier runs.
     run: u64,
     next_number: u64,
     builder: EntryBuilder,
     origins: VecDeque<Origin>,
-    /// Complete batches that wait for room among those in flight: time and policy are stamped when they leave.
+    /// Complete batches that wait for room among those in flight.
     waiting: VecDeque<(EntryBuilder, VecDeque<Origin>)>,
     in_flight: VecDeque<InFlight>,
 }
 
 impl Proposals {
-    pub(crate) fn new(run: u64) -> Proposals {
+    pub(crate) fn new(member: MemberId, run: u64) -> Proposals {
         Proposals {
+            member,
             run,
             next_number: 0,
             builder: EntryBuilder::new(),
@@ -70,44 +77,81 @@ impl Proposals {
         body: &[u8],
         origin: Origin,
     ) {
-        if self.builder.len() == ENTRY_REQUESTS_MAX || self.builder.bytes() >= ENTRY_BYTES_MAX {
-            self.seal();
-        }
+        self.make_room();
         self.builder.push(session, identities, op, body);
         self.origins.push_back(origin);
     }
 
-    fn seal(&mut self) {
-        let builder = std::mem::replace(&mut self.builder, EntryBuilder::new());
-        self.waiting.push_back((builder, std::mem::take(&mut self.origins)));
+    /// Adds that a client has come back to its session.
+    pub(crate) fn push_return(&mut self, session: SessionId, timeout_ms: i32, origin: Origin) {
+        self.make_room();
+        self.builder.push_return(session, timeout_ms);
+        self.origins.push_back(origin);
     }
 
-    /// Returns the data of the next entry if there is one and it may leave.
-    pub(crate) fn next_entry(&mut self, time_ms: i64, policy: Policy) -> Option<Vec<u8>> {
+    /// Adds that this member, as the leader of `term`, closes a session.
+    pub(crate) fn push_end(&mut self, session: SessionId, term: u64) {
+        self.make_room();
+        self.builder.push_end(session, term);
+        self.origins.push_back(Origin::Own);
+    }
+
+    fn make_room(&mut self) {
+        if self.builder.len() == ENTRY_REQUESTS_MAX || self.builder.bytes() >= ENTRY_BYTES_MAX {
+            let builder = std::mem::replace(&mut self.builder, EntryBuilder::new());
+            self.waiting.push_back((builder, std::mem::take(&mut self.origins)));
+        }
+    }
+
+    /// Returns the next batch that is to be given to the leader, if there is one and it may leave.
+    ///
+    /// `stamp` gets the data of each batch before it becomes immutable.
+    pub(crate) fn next_batch(&mut self, stamp: impl FnOnce(&mut [u8])) -> Option<Bytes> {
+        if let Some(again) = self.in_flight.iter_mut().find(|batch| !batch.is_sent) {
+            again.is_sent = true;
+            return Some(again.data.clone());
+        }
         if self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX {
             return None;
         }
         let number = self.next_number;
-        let batch = BatchId { run: self.run, number };
-        let (data, origins) = match self.waiting.pop_front() {
-            Some((mut builder, origins)) => (builder.take(time_ms, policy, batch), origins),
+        let batch = BatchId { member: self.member.0, run: self.run, number };
+        let (mut data, origins) = match self.waiting.pop_front() {
+            Some((mut builder, origins)) => (builder.take(batch), origins),
             None if self.builder.is_empty() => return None,
-            None => (self.builder.take(time_ms, policy, batch), std::mem::take(&mut self.origins)),
+            None => (self.builder.take(batch), std::mem::take(&mut self.origins)),
         };
+        stamp(&mut data);
+        let data = Bytes::from(data);
         self.next_number += 1;
-        self.in_flight.push_back(InFlight { number, origins });
+        self.in_flight.push_back(InFlight { number, data: data.clone(), is_sent: true, origins });
         Some(data)
+    }
+
+    /// Gives every batch that is not applied to the leader again: what it was given may be lost.
+    pub(crate) fn send_again(&mut self) {
+        self.in_flight.iter_mut().for_each(|batch| batch.is_sent = false);
     }
 
     /// Takes out who waits for the requests of a batch, in the order of the requests.
     ///
     /// Empty for a batch of another member or of an earlier run: nobody here waits for it.
     pub(crate) fn applied(&mut self, batch: BatchId) -> VecDeque<Origin> {
+        if batch.member != self.member.0 || batch.run != self.run {
+            return VecDeque::new();
+        }
         match self.in_flight.front() {
-            Some(front) if batch == (BatchId { run: self.run, number: front.number }) => {
+            Some(front) if front.number == batch.number => {
                 self.in_flight.pop_front().map(|batch| batch.origins).unwrap_or_default()
             }
             _ => VecDeque::new(),
+        }
+    }
+
+    /// Forgets the batches before the number `next`: they are part of a snapshot, and what they came to is not known.
+    pub(crate) fn skip_before(&mut self, next: u64) {
+        while self.in_flight.front().is_some_and(|batch| batch.number < next) {
+            self.in_flight.pop_front();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The member itself: takes in events, gives out actions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,19 +15,24 @@ use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Xid, Zxid};
 use grange_tree::{Changes, Identities, Tree};
 
 use crate::auth;
-use crate::config::{Genesis, RecoverError, Recovered, ReplicaConfig};
+use crate::config::{RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig};
 use crate::connections::{Asked, Connections, Pending, Phase, Refusal, Refused};
 use crate::engine::{Engine, Output, Start};
-use crate::entry::encode_genesis_entry;
-use crate::event::{Action, ConnId, ConnectAttempt, Event, Now};
+use crate::ensemble::EnsembleState;
+use crate::event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now};
+use crate::leadership::{LEADERLESS_MS_MAX, Leadership};
+use crate::members::{Conf, MemberId};
+use crate::membership::{self, Peer};
 use crate::password::Passwords;
+use crate::peer::PeerMessage;
 use crate::progress::Progress;
 use crate::proposals::{Origin, Proposals};
+use crate::read_points::{ReadPoints, Waiter};
 use crate::reads::Reads;
 use crate::reaper::Reaper;
 use crate::report::WatchEventCounts;
 use crate::sessions::Sessions;
-use crate::snapshots::{Meta, Snapshots};
+use crate::snapshots::Snapshots;
 use crate::watches::{ConnSlot, Watches};
 
 /// One member of an ensemble.
@@ -35,9 +41,17 @@ pub struct Replica {
     pub(crate) engine: Engine,
     pub(crate) tree: Tree,
     pub(crate) progress: Progress,
-    /// What the ensemble was founded with, once the entry that says so is applied.
-    pub(crate) genesis: Option<Genesis>,
+    /// What is replicated besides the tree; `None` while the member belongs to no ensemble.
+    pub(crate) ensemble: Option<EnsembleState>,
     pub(crate) passwords: Option<Passwords>,
+    pub(crate) leadership: Leadership,
+    pub(crate) read_points: ReadPoints,
+    /// The servers there is a link to.
+    pub(crate) peers: BTreeMap<MemberId, Peer>,
+    /// Connections that were heard of, and the leader was not told.
+    pub(crate) alive: Vec<(ConnSlot, ConnId)>,
+    /// Requests that wait until a session with many ephemerals is closed.
+    pub(crate) closing: BTreeMap<SessionId, Origin>,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Connections,
     pub(crate) watches: Watches,
@@ -51,12 +65,36 @@ pub struct Replica {
     pub(crate) changes: Changes,
     pub(crate) heard: Vec<ConnSlot>,
     output: Output,
-    nobody: Arc<Identities>,
-    serving: bool,
-    founding: bool,
+    pub(crate) nobody: Arc<Identities>,
+    pub(crate) serving: bool,
+    birth: Birth,
+    /// A snapshot of another member that is on the disk and that the engine has not judged yet.
+    received: Option<Box<RecoveredSnapshot>>,
+    /// Whether the edge knows the members.
+    members_told: bool,
     next_session: i64,
     last_tick_ms: u64,
 }
+
+/// How a member comes to belong to an ensemble.
+#[derive(Debug)]
+enum Birth {
+    /// It does, and goes on from its snapshot; the log has to be told if it ends before that.
+    Done { reset_log: Option<LogBatch> },
+    /// It founds one, which begins with a snapshot.
+    Founds(Founding),
+    /// It waits to be added to one.
+    Waits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Founding {
+    Begins,
+    Saving,
+}
+
+/// Where a new ensemble begins: a snapshot of this index and term, which holds the founder.
+const FOUNDING_MARK: (u64, u64) = (1, 1);
 
 /// Counters for operators.
 #[derive(Debug)]
@@ -65,6 +103,7 @@ pub(crate) struct Figures {
     pub(crate) by_op: [u64; Op::ALL.len()],
     pub(crate) sessions_expired: u64,
     pub(crate) auth_failed: u64,
+    pub(crate) peer_messages_refused: u64,
     pub(crate) watch_events: WatchEventCounts,
 }
 
@@ -73,31 +112,51 @@ impl Replica {
     ///
     /// Errors: [`RecoverError`] if the parts do not fit together.
     pub fn start(config: ReplicaConfig, recovered: Recovered, now: Now) -> Result<Replica, RecoverError> {
-        let id = config.ensemble.member.id.0;
-        let Recovered { snapshot, hard_state, entries } = recovered;
-        let (index, term, meta, tree) = match snapshot {
-            Some(snapshot) => (snapshot.index, snapshot.term, Meta::decode(&snapshot.meta)?, snapshot.tree),
-            None => (0, 0, Meta { voters: vec![id], genesis: None }, Tree::with_name_key(config.seed)),
-        };
-        if let Some(first) = entries.first().map(|entry| entry.index)
-            && first != index + 1
-        {
-            return Err(RecoverError::Gap { first, wanted: index + 1 });
-        }
-        let voters = meta.voters.clone();
-        let start = Start { id, voters, snapshot_index: index, snapshot_term: term, hard_state, entries };
+        let id = config.ensemble.member.id;
         let seed = config.seed;
-        let mut replica = Replica {
-            engine: Engine::start(start)?,
+        let Recovered { snapshot, hard_state, mut entries } = recovered;
+        let mut reset_log = None;
+        let (mark, ensemble, tree) = match snapshot {
+            Some(snapshot) => {
+                let mark = (snapshot.index, snapshot.term);
+                if !continues(mark, &mut entries)? {
+                    reset_log = Some(LogBatch::reset(mark, hard_state));
+                }
+                (mark, Some(EnsembleState::decode(&snapshot.meta)?), snapshot.tree)
+            }
+            None => {
+                if let Some(first) = entries.first() {
+                    return Err(RecoverError::Gap { first: first.index, wanted: 1 });
+                }
+                ((0, 0), None, Tree::with_name_key(seed))
+            }
+        };
+        let birth = match (&ensemble, config.ensemble.founds) {
+            (Some(_), _) => Birth::Done { reset_log },
+            (None, true) => Birth::Founds(Founding::Begins),
+            (None, false) => Birth::Waits,
+        };
+        let conf = ensemble.as_ref().map_or_else(Conf::default, |ensemble| ensemble.members.conf.clone());
+        let mut engine = Engine::start(Start { id, conf: conf.clone(), snapshot: mark, hard_state, entries, seed })?;
+        if ensemble.is_some() {
+            engine.snapshot_saved(mark.0, mark.1, conf);
+        }
+        Ok(Replica {
+            engine,
             tree,
-            progress: Progress { index, term, ..Progress::default() },
-            genesis: None,
-            passwords: None,
+            progress: Progress::from_snapshot(mark.0, mark.1),
+            passwords: ensemble.as_ref().map(|ensemble| Passwords::new(&ensemble.genesis.session_key)),
+            ensemble,
+            leadership: Leadership::new(now.monotonic_ms()),
+            read_points: ReadPoints::new(config.ensemble.run),
+            peers: BTreeMap::new(),
+            alive: Vec::new(),
+            closing: BTreeMap::new(),
             sessions: Sessions::new(config.tick_ms, seed),
             connections: Connections::new(seed),
             watches: Watches::new(seed),
-            proposals: Proposals::new(seed),
-            snapshots: Snapshots::new(config.snapshots, index, meta.voters),
+            proposals: Proposals::new(id, config.ensemble.run),
+            snapshots: Snapshots::new(config.snapshots, mark.0),
             reaper: Reaper::new(config.reaping, now.monotonic_ms()),
             figures: Figures::default(),
             log_full: false,
@@ -106,15 +165,13 @@ impl Replica {
             output: Output::default(),
             nobody: Arc::new(Identities::new()),
             serving: false,
-            founding: false,
+            birth,
+            received: None,
+            members_told: false,
             next_session: first_session(config.ensemble.member.server_id, now.wall_ms),
             last_tick_ms: now.monotonic_ms(),
             config,
-        };
-        if let Some(genesis) = meta.genesis {
-            replica.found(genesis);
-        }
-        Ok(replica)
+        })
     }
 
     /// Returns true while requests of clients are taken.
@@ -124,7 +181,7 @@ impl Replica {
 
     /// Returns what names the ensemble, once this member knows it.
     pub fn cluster_id(&self) -> Option<[u8; 16]> {
-        self.genesis.as_ref().map(|genesis| genesis.cluster_id)
+        self.ensemble.as_ref().map(|ensemble| ensemble.genesis.cluster_id)
     }
 
     /// Returns the tree, for checks and reports.
@@ -136,15 +193,71 @@ impl Replica {
     ///
     /// Everything that is handed in together shares an entry of the log, so the edge hands in all that is waiting.
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>, out: &mut Vec<Action>) {
-        self.sessions.runs(now.monotonic_ms());
+        let stood_still_ms = self.sessions.runs(now.monotonic_ms());
+        if stood_still_ms > LEADERLESS_MS_MAX && !self.is_alone() {
+            // Others may lead by now, and clients may have been told so.
+            self.stop_serving();
+        }
+        self.be_born(out);
         for event in events.drain(..) {
             self.take(event, now, out);
         }
+        if let Some(number) = self.read_points.question() {
+            self.engine.ask_read_point(number);
+        }
         self.advance(now, out);
+        self.advance_resignation(now, out);
         for slot in self.watches.sweep() {
             self.connections.free(slot);
         }
         self.connections.flush(out);
+    }
+
+    /// Does what comes before everything else: an ensemble is founded, or the log goes on behind the snapshot.
+    fn be_born(&mut self, out: &mut Vec<Action>) {
+        match &mut self.birth {
+            Birth::Done { reset_log } => {
+                if let Some(batch) = reset_log.take() {
+                    out.push(Action::Append(batch));
+                }
+                if !std::mem::replace(&mut self.members_told, true) {
+                    self.tell_members(out);
+                }
+            }
+            Birth::Founds(founding @ Founding::Begins) => {
+                *founding = Founding::Saving;
+                let ensemble = membership::founded(&self.config.ensemble, self.config.genesis);
+                let image = self.snapshots.make(FOUNDING_MARK.0, FOUNDING_MARK.1, &self.tree, &ensemble);
+                self.adopt(ensemble);
+                out.push(Action::SaveSnapshot(Box::new(image)));
+            }
+            Birth::Founds(Founding::Saving) | Birth::Waits => {}
+        }
+    }
+
+    /// The founding snapshot is durable: the log goes on behind it, and this member leads.
+    fn founded(&mut self, out: &mut Vec<Action>) {
+        let Some(ensemble) = &self.ensemble else { return };
+        let (id, conf) = (self.config.ensemble.member.id, ensemble.members.conf.clone());
+        let hard_state = HardState { term: FOUNDING_MARK.1, ..HardState::default() };
+        let start = Start {
+            id,
+            conf: conf.clone(),
+            snapshot: FOUNDING_MARK,
+            hard_state,
+            entries: Vec::new(),
+            seed: self.config.seed,
+        };
+        self.engine = Engine::start(start).expect("a new member has nothing that does not fit");
+        self.engine.snapshot_saved(FOUNDING_MARK.0, FOUNDING_MARK.1, conf);
+        self.progress = Progress::from_snapshot(FOUNDING_MARK.0, FOUNDING_MARK.1);
+        self.birth = Birth::Done { reset_log: Some(LogBatch::reset(FOUNDING_MARK, hard_state)) };
+        self.be_born(out);
+    }
+
+    fn adopt(&mut self, ensemble: EnsembleState) {
+        self.passwords = Some(Passwords::new(&ensemble.genesis.session_key));
+        self.ensemble = Some(ensemble);
     }
 
     fn take(&mut self, event: Event, now: Now, out: &mut Vec<Action>) {
@@ -155,30 +268,78 @@ impl Replica {
                 }
             }
             Event::LogSynced(batch) => self.engine.synced(batch),
+            Event::Peer { from, message } => self.take_peer(from, &message, now),
             Event::Connect(attempt) => self.connect(&attempt, now, out),
             Event::Disconnected(conn) => self.disconnected(conn),
-            Event::Tick => self.tick(now),
-            Event::Peer { .. }
-            | Event::PeerUp { .. }
-            | Event::PeerDown(_)
-            | Event::LogRead { .. }
-            | Event::SnapshotReceived { .. }
-            | Event::SnapshotSent { .. } => unreachable!("a member that stands alone has no peers"),
-            Event::Resign => out.push(Action::Resigned),
+            Event::Tick => self.tick(now, out),
+            Event::PeerUp { member, is_blank } => self.peer_up(member, is_blank),
+            Event::PeerDown(peer) => self.peer_down(peer),
             Event::LogFull => self.log_full = true,
             Event::LogHasRoom => self.log_full = false,
-            Event::SnapshotSaved { index } => {
-                if let Some(first_kept) = self.snapshots.saved(index) {
-                    out.push(Action::PurgeLog { first_kept });
-                }
-            }
+            Event::LogRead { first, entries } => self.engine.log_read(first, entries),
+            Event::SnapshotSaved { index } => self.snapshot_saved(index, out),
             Event::SnapshotFailed => self.snapshots.failed(),
             Event::SnapshotWanted => self.snapshots.want(),
+            Event::SnapshotReceived { from, snapshot, message } => self.snapshot_received(from, snapshot, &message),
+            Event::SnapshotSent { to, is_received } => self.engine.snapshot_sent(to, is_received),
+            Event::Resign => self.resign(now),
             Event::Inspect { token, what } => {
                 let report = Box::new(self.inspect(what, now));
                 out.push(Action::Inspected { token, report });
             }
         }
+    }
+
+    fn snapshot_saved(&mut self, index: u64, out: &mut Vec<Action>) {
+        let (mark, first_kept) = self.snapshots.saved(index);
+        if matches!(self.birth, Birth::Founds(_)) {
+            return self.founded(out);
+        }
+        if let Some(mark) = mark {
+            self.engine.snapshot_saved(mark.index, mark.term, mark.conf);
+        }
+        if let Some(first_kept) = first_kept {
+            self.engine.purged(first_kept);
+            out.push(Action::PurgeLog { first_kept });
+        }
+    }
+
+    /// Lets the engine judge a snapshot of another member; one that is old by now is not used.
+    fn snapshot_received(&mut self, from: MemberId, snapshot: Box<RecoveredSnapshot>, message: &Bytes) {
+        if matches!(self.birth, Birth::Founds(_)) {
+            return;
+        }
+        self.received = Some(snapshot);
+        let is_understood = match PeerMessage::decode(message) {
+            Ok(PeerMessage::Engine(bytes)) => self.engine.install(from, &bytes).is_ok(),
+            _ => false,
+        };
+        if !is_understood {
+            self.figures.peer_messages_refused += 1;
+            self.received = None;
+        }
+    }
+
+    /// Goes on from a snapshot of another member. Clients have to come again: what they watch was not followed.
+    fn install(&mut self, mark: (u64, u64), out: &mut Vec<Action>) {
+        let snapshot = self.received.take().expect("the engine goes on from a snapshot that was received");
+        assert!((snapshot.index, snapshot.term) == mark, "the engine goes on from the snapshot that was received last");
+        let ensemble = match EnsembleState::decode(&snapshot.meta) {
+            Ok(ensemble) => ensemble,
+            Err(why) => panic!("a snapshot of another member cannot be used: {why}"),
+        };
+        self.proposals.skip_before(ensemble.next_batch(self.config.ensemble.member.id.0, self.config.ensemble.run));
+        self.engine.snapshot_saved(mark.0, mark.1, ensemble.members.conf.clone());
+        self.adopt(ensemble);
+        self.tree = snapshot.tree;
+        self.progress = Progress::from_snapshot(mark.0, mark.1);
+        self.snapshots.received(mark.0);
+        self.birth = Birth::Done { reset_log: None };
+        self.closing.clear();
+        self.forget_digests();
+        self.stop_serving();
+        self.members_told = true;
+        self.tell_members(out);
     }
 
     /// Moves entries into the log and out of it until there is nothing left to do without the edge.
@@ -187,91 +348,79 @@ impl Replica {
             let mut output = std::mem::take(&mut self.output);
             self.engine.poll(&mut output);
             out.extend(output.batches.drain(..).map(Action::Append));
+            out.extend(output.messages.drain(..).map(|(to, message)| Action::SendPeer { to, message }));
+            let snapshots = output.snapshots.drain(..);
+            out.extend(snapshots.map(|(to, index, term, message)| Action::SendSnapshot { to, index, term, message }));
+            let reads = output.reads.drain(..);
+            out.extend(reads.map(|(first, end, bytes_max)| Action::ReadLog { first, end, bytes_max }));
+            if let Some(mark) = output.installed.take() {
+                self.install(mark, out);
+            }
+            for (number, index) in output.read_points.drain(..) {
+                self.read_points.answer(number, index);
+            }
             let progressed = !output.committed.is_empty();
             for entry in output.committed.drain(..) {
-                self.apply_entry(entry, now);
+                self.apply_entry(entry, now, out);
             }
             self.output = output;
+            self.follow_leadership(now);
+            self.pass_read_points(now);
             self.begin_serving(now);
-            let proposed = self.propose(now);
+            let proposed = self.propose(now, out);
             if !progressed && !proposed {
                 break;
             }
         }
-        if let Some(image) = self.snapshots.begin(&mut self.progress, &self.tree, self.genesis.as_ref()) {
+        if self.engine.take_wants_snapshot() {
+            self.snapshots.want();
+        }
+        if let (Birth::Done { .. }, Some(ensemble)) = (&self.birth, &self.ensemble)
+            && let Some(image) = self.snapshots.begin(&mut self.progress, &self.tree, ensemble)
+        {
             out.push(Action::SaveSnapshot(Box::new(image)));
         }
     }
 
-    fn propose(&mut self, now: Now) -> bool {
-        if !self.engine.is_leader() {
-            return false;
+    /// Answers those who waited until this member was up to date.
+    fn pass_read_points(&mut self, now: Now) {
+        for waiter in self.read_points.applied(self.progress.index) {
+            match waiter {
+                Waiter::Own => self.is_up_to_date(),
+                Waiter::Connection(slot, conn) => {
+                    if self.connections.get(slot, conn).is_some() {
+                        self.answer_pending(slot, now);
+                    }
+                }
+            }
         }
-        let mut proposed = false;
-        if self.genesis.is_none() && !self.founding && self.is_caught_up() {
-            self.founding = self.engine.propose(encode_genesis_entry(&self.config.genesis));
-            proposed = self.founding;
-        }
-        while let Some(data) = self.proposals.next_entry(now.wall_ms, self.config.policy) {
-            assert!(self.engine.propose(data), "a leader without a bound on its log takes every entry");
-            proposed = true;
-        }
-        proposed
     }
 
     /// An entry of its own term is applied, so everything before it is.
-    fn is_caught_up(&self) -> bool {
+    pub(crate) fn is_caught_up(&self) -> bool {
         self.progress.index > 0 && self.progress.term == self.engine.term()
     }
 
-    /// A leader that has caught up gives every session its whole timeout again, and serves.
-    fn begin_serving(&mut self, now: Now) {
-        if self.serving || !self.engine.is_leader() || self.genesis.is_none() || !self.is_caught_up() {
-            return;
-        }
-        self.serving = true;
-        let mut closing = Vec::new();
-        for session in self.tree.sessions() {
-            if session.is_closing() {
-                closing.push(session.id());
-            } else {
-                self.sessions.watch_over(session.id(), session.timeout_ms(), now.monotonic_ms());
-            }
-        }
-        for session in closing {
-            self.propose_close(session, Origin::Own);
-        }
-    }
-
-    /// Takes in what the ensemble was founded with.
-    pub(crate) fn found(&mut self, genesis: Genesis) {
-        self.passwords = Some(Passwords::new(&genesis.session_key));
-        self.genesis = Some(genesis);
-    }
-
-    fn tick(&mut self, now: Now) {
+    fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         let now_ms = now.monotonic_ms();
         if now_ms.saturating_sub(self.last_tick_ms) >= crate::TICK_MS {
             self.last_tick_ms = now_ms;
             self.engine.tick();
+            self.tick_leadership(now, out);
         }
-        if !self.serving || self.log_full {
+        self.tend_members(now);
+        if !self.leadership.is_leading || self.log_full {
             return;
         }
         for session in self.sessions.expire(now_ms) {
             self.figures.sessions_expired += 1;
-            self.propose_close(session, Origin::Own);
+            self.end_session(session);
         }
         for path in self.reaper.due(&self.tree, now) {
             let mut body = Vec::with_capacity(path.len() + 4);
             grange_proto::wire::put_text(&mut body, &path);
             self.proposals.push(SessionId::NONE, &self.nobody, Op::DeleteContainer, &body, Origin::Own);
         }
-    }
-
-    /// Proposes to close a session, or to go on with closing it.
-    pub(crate) fn propose_close(&mut self, session: SessionId, origin: Origin) {
-        self.proposals.push(session, &self.nobody, Op::CloseSession, &[], origin);
     }
 
     fn connect(&mut self, attempt: &ConnectAttempt, now: Now, out: &mut Vec<Action>) {
@@ -286,20 +435,31 @@ impl Replica {
         }
         let timeout_ms =
             attempt.timeout_ms.clamp(self.config.session_timeout_ms_min, self.config.session_timeout_ms_max);
-        let may_return = attempt.session != SessionId::NONE
-            && passwords.verify(attempt.session, &attempt.password)
-            && self.tree.session(attempt.session).is_some_and(|session| !session.is_closing());
+        let is_known = passwords.verify(attempt.session, &attempt.password)
+            && match self.tree.session(attempt.session) {
+                Some(session) => !session.is_closing(),
+                // It may have been opened at another member a moment ago.
+                None => !self.is_alone(),
+            };
         let slot = self.connections.add(attempt.conn, attempt.peer, attempt.read_only, now);
         if attempt.session == SessionId::NONE {
             self.open_session(slot, timeout_ms);
-        } else if may_return {
-            self.sessions.watch_over(attempt.session, timeout_ms, now.monotonic_ms());
+        } else if !is_known {
+            self.refuse_session(slot);
+        } else if self.log_full {
+            // Reads go on; the first write finds out whether the session is still this member's.
             self.welcome(slot, attempt.session, timeout_ms, now);
         } else {
-            let refused = ConnectResponse::refused(attempt.read_only.map(|_| false));
-            self.connections.put_frames(slot, 1, |out| put_frame(out, |out| refused.encode(out)));
-            self.connections.close(slot);
+            let origin = Origin::Connect { slot, conn: attempt.conn };
+            self.proposals.push_return(attempt.session, timeout_ms, origin);
         }
+    }
+
+    /// Answers a handshake that asks for a session which does not exist, or with a wrong password.
+    pub(crate) fn refuse_session(&mut self, slot: ConnSlot) {
+        let refused = ConnectResponse::refused(self.connections.at(slot).read_only.map(|_| false));
+        self.connections.put_frames(slot, 1, |out| put_frame(out, |out| refused.encode(out)));
+        self.connections.close(slot);
     }
 
     fn open_session(&mut self, slot: ConnSlot, timeout_ms: i32) {
@@ -344,7 +504,7 @@ impl Replica {
             }
             Phase::Closing | Phase::Gone => return,
         }
-        self.sessions.heard(conn.session, now.monotonic_ms());
+        self.heard(slot, now);
         let mut rest: &[u8] = frames;
         while let Ok(Some((payload, behind))) = split_frame(rest, usize::MAX) {
             rest = behind;
@@ -382,6 +542,11 @@ impl Replica {
                 self.proposals.push(conn.session, &conn.identities, op, reader.rest(), origin);
             }
             Class::Read => {
+                if self.waits_for_read_point(op) {
+                    let conn = self.connections.at(slot);
+                    let ticket = self.read_points.wait(Waiter::Connection(slot, conn.id));
+                    conn.pending.push_back(Pending::ReadPoint(ticket));
+                }
                 let conn = self.connections.at(slot);
                 if conn.pending.is_empty() {
                     self.read(slot, payload, received_us, now);
@@ -402,6 +567,12 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Tells whether an operation must see all that was acknowledged before it, at any member.
+    fn waits_for_read_point(&self, op: Op) -> bool {
+        let asks = op == Op::Sync || (self.config.ensemble.linearizable_reads && op != Op::Ping);
+        asks && !self.is_alone()
     }
 
     fn read(&mut self, slot: ConnSlot, payload: &[u8], received_us: u64, now: Now) {
@@ -448,11 +619,13 @@ impl Replica {
             let conn = self.connections.at(slot);
             match conn.pending.front() {
                 Some(Pending::Read { .. } | Pending::Refused(_)) => {}
-                Some(Pending::Writes(_)) | None => return,
+                Some(Pending::ReadPoint(ticket)) if self.read_points.has_passed(*ticket) => {}
+                Some(Pending::ReadPoint(_) | Pending::Writes(_)) | None => return,
             }
             match conn.pending.pop_front() {
                 Some(Pending::Read { payload, received_us }) => self.read(slot, &payload, received_us, now),
                 Some(Pending::Refused(refusal)) => self.refuse_now(slot, refusal, now),
+                Some(Pending::ReadPoint(_)) => {}
                 Some(Pending::Writes(_)) | None => unreachable!("the front was looked at"),
             }
         }
@@ -487,6 +660,7 @@ impl Default for Figures {
             by_op: [0; Op::ALL.len()],
             sessions_expired: 0,
             auth_failed: 0,
+            peer_messages_refused: 0,
             watch_events: WatchEventCounts::default(),
         }
     }
@@ -510,6 +684,28 @@ impl Figures {
             self.by_op[place] += 1;
         }
     }
+}
+
+/// Checks that the entries go on where the snapshot ends, and drops what the snapshot contains; returns false if the
+/// log has to be told where it goes on.
+///
+/// An entry in the snapshot's place with another term belongs to a past that the snapshot has overtaken, and with it
+/// everything behind it.
+fn continues(mark: (u64, u64), entries: &mut Vec<LogEntry>) -> Result<bool, RecoverError> {
+    let Some(first) = entries.first() else { return Ok(false) };
+    if first.index > mark.0 + 1 {
+        return Err(RecoverError::Gap { first: first.index, wanted: mark.0 + 1 });
+    }
+    if first.index == mark.0 + 1 {
+        return Ok(true);
+    }
+    let place = usize::try_from(mark.0 - first.index).unwrap_or(usize::MAX);
+    if entries.get(place).is_none_or(|entry| entry.term != mark.1) {
+        entries.clear();
+        return Ok(false);
+    }
+    entries.drain(..=place);
+    Ok(true)
 }
 
 /// Returns the first session number of a run: the server's number in the top byte, then the time.

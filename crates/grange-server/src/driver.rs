@@ -48,6 +48,8 @@ pub(crate) struct EnsembleParts {
     pub(crate) peers: Arc<Peers>,
     /// There as long as this server has no data, and may have to found the ensemble.
     pub(crate) founding: Option<Founding>,
+    /// Whether this server has no data.
+    pub(crate) is_blank: bool,
     /// To start anew as the founder.
     pub(crate) config: ReplicaConfig,
     /// Whether the links know which ensemble this is.
@@ -127,14 +129,18 @@ impl Driver {
     /// Notes what the events say about the edge itself; tells whether a snapshot has come to its end.
     fn look_through(&mut self, events: &[Event]) -> bool {
         let mut is_saved = false;
-        let mut message_bytes = 0;
+        let (mut message_bytes, mut is_received) = (0, false);
         for event in events {
             match event {
                 Event::LogSynced(number) => self.log.synced(*number),
                 Event::SnapshotSaved { .. } | Event::SnapshotFailed => is_saved = true,
                 Event::Peer { message, .. } => message_bytes += message.len(),
+                Event::SnapshotReceived { .. } => is_received = true,
                 _ => {}
             }
+        }
+        if is_received {
+            self.has_data();
         }
         if let Some(ensemble) = &self.ensemble {
             ensemble.peers.taken(message_bytes);
@@ -162,8 +168,9 @@ impl Driver {
     /// Notes that this server founds no more, since there is data or soon will be.
     fn has_data(&mut self) {
         if let Some(ensemble) = &mut self.ensemble
-            && ensemble.founding.take().is_some()
+            && std::mem::take(&mut ensemble.is_blank)
         {
+            ensemble.founding = None;
             ensemble.peers.has_data();
         }
     }
@@ -219,6 +226,7 @@ impl Driver {
                 }
                 Action::Close(conn) => outgoing[worker_of(conn.0)].push(Command::Close(conn)),
                 Action::SaveSnapshot(image) => {
+                    self.has_data();
                     self.log_bytes = 0;
                     self.snapshots.push(SnapshotJob::Save(image));
                 }

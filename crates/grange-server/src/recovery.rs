@@ -10,7 +10,7 @@ use grange_tree::{DecodedChunk, Tree, TreeBuilder};
 
 use crate::storage::dir::DataDir;
 use crate::storage::disk::Disk;
-use crate::storage::log::{self, Batch, Log, LogError, LogOptions, Mark};
+use crate::storage::log::{Log, LogError, LogOptions};
 use crate::storage::snapshot::{
     RestoreError, SnapshotError, SnapshotFile, SnapshotMeta, SnapshotReader, SnapshotStore,
 };
@@ -53,7 +53,7 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
         let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;
         Some((file, snapshot))
     });
-    let (mut log, mut found, snapshot) = match loaded {
+    let (log, found, snapshot) = match loaded {
         Some((file, snapshot)) => {
             // From the last entry that the snapshot contains, to see whether the log has the same one.
             let (log, found) = Log::open(log_dir, options(file.index))?;
@@ -65,45 +65,13 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
             (log, found, snapshot)
         }
     };
-    if let Some((file, _)) = &snapshot {
-        continue_snapshot(&mut log, &mut found, Mark { index: file.index, term: file.term })?;
-    }
-    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index + 1);
+    // The snapshot's own entry too, if it is there: its term tells whether the log goes on from this snapshot.
+    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index).max(log.first_index());
     let entries = read_entries(&log, first)?;
     let state = found.hard_state;
     let hard_state = HardState { term: state.term, vote: state.vote, commit: state.commit };
     let snapshot = snapshot.map(|(file, loaded)| recovered_snapshot(&file, loaded));
     Ok(Opened { recovered: Recovered { snapshot, hard_state, entries }, log, snapshots })
-}
-
-/// Lets the log go on behind a snapshot that it does not lead to.
-///
-/// A member that got a snapshot from another one names the file first and resets its log then. If it dies in between,
-/// what the log has is older than the snapshot, or was never committed; none of it is needed.
-fn continue_snapshot(log: &mut Log, found: &mut log::Recovered, mark: Mark) -> Result<(), LogError> {
-    let leads_to = match log.read(mark.index..mark.index + 1, 0)?.first() {
-        Some(entry) => entry.term == mark.term,
-        // It was purged, and that was done on the strength of this snapshot or an older one.
-        None => found.last.index >= mark.index,
-    };
-    if leads_to {
-        return Ok(());
-    }
-    tracing::info!(
-        index = mark.index,
-        log_ends = found.last.index,
-        "the log goes on behind a snapshot that was received"
-    );
-    let state = &mut found.hard_state;
-    if state.term < mark.term {
-        *state = log::HardState { term: mark.term, vote: 0, ..*state };
-    }
-    state.commit = state.commit.max(mark.index);
-    let mut batch = Batch::new();
-    batch.reset_to(mark);
-    batch.set_hard_state(*state);
-    log.append(&batch)?;
-    log.sync()
 }
 
 /// A snapshot's contents.
@@ -176,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::storage::disk::RealDisk;
-    use crate::storage::log::Entry;
+    use crate::storage::log::{self, Batch, Entry};
 
     /// A directory whose log has entries 1 to `last` of term 1, and a snapshot at entry 9 of `term`.
     fn directory(last: u64, term: u64) -> (DataDir, tempfile::TempDir) {
@@ -201,38 +169,15 @@ mod tests {
         (dir, temp)
     }
 
-    fn recovered(dir: &DataDir) -> (u64, Vec<u64>, HardState) {
-        let mut opened = open(dir, 8 << 20, Arc::new(RealDisk)).unwrap();
-        let Recovered { snapshot, hard_state, entries } = &opened.recovered;
-        let index = snapshot.as_ref().unwrap().index;
-        let seen = (index, entries.iter().map(|entry| entry.index).collect(), *hard_state);
-        // The log can be written on behind what was found.
-        let mut batch = Batch::new();
-        batch.push(Entry { index: opened.log.last().index + 1, term: 9, tag: 0, data: Bytes::new() });
-        opened.log.append(&batch).unwrap();
-        opened.log.close().unwrap();
-        seen
-    }
-
     #[test]
-    fn a_log_that_leads_to_the_snapshot_stays() {
-        let (dir, _temp) = directory(12, 1);
-        assert_eq!(recovered(&dir), (9, vec![10, 11, 12], HardState { term: 1, vote: 7, commit: 5 }));
-        assert_eq!(recovered(&dir).1, [10, 11, 12, 13]);
-    }
-
-    #[test]
-    fn a_log_behind_a_received_snapshot_goes_on_from_there() {
-        let (dir, _temp) = directory(5, 2);
-        let expected = HardState { term: 2, vote: 0, commit: 9 };
-        assert_eq!(recovered(&dir), (9, vec![], expected));
-        assert_eq!(recovered(&dir), (9, vec![10], expected));
-    }
-
-    #[test]
-    fn entries_that_a_received_snapshot_contradicts_are_gone() {
-        let (dir, _temp) = directory(12, 2);
-        assert_eq!(recovered(&dir).1, [0_u64; 0]);
-        assert_eq!(recovered(&dir).1, [10]);
+    fn the_entry_of_the_snapshot_is_read_too() {
+        // The replica has to see whether it has the snapshot's term.
+        for (last, expected) in [(12, vec![9, 10, 11, 12]), (5, vec![])] {
+            let (dir, _temp) = directory(last, 2);
+            let opened = open(&dir, 8 << 20, Arc::new(RealDisk)).unwrap();
+            let entries = &opened.recovered.entries;
+            assert_eq!(entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), expected);
+            assert_eq!(opened.recovered.snapshot.as_ref().unwrap().term, 2);
+        }
     }
 }

@@ -250,8 +250,16 @@ impl Parts {
         let replica = Replica::start(replica_config.clone(), recovered, clock.now())?;
         let ensemble = ports.members.map(|port| {
             let (inbox, snapshots) = (Arc::clone(&inbox), Arc::clone(&store));
-            let parts =
-                LinkParts { config: &config.ensemble, inbox, snapshots, is_blank, failures: &failures, facts: &facts };
+            let cluster_id = replica.cluster_id();
+            let parts = LinkParts {
+                config: &config.ensemble,
+                inbox,
+                snapshots,
+                cluster_id,
+                is_blank,
+                failures: &failures,
+                facts: &facts,
+            };
             parts.start(port, replica_config, data_dir.snapshot_dir())
         });
         let ensemble = ensemble.transpose()?;
@@ -355,6 +363,7 @@ struct LinkParts<'a> {
     config: &'a Ensemble,
     inbox: Arc<Mailbox<Event>>,
     snapshots: Arc<SnapshotStore>,
+    cluster_id: Option<[u8; 16]>,
     is_blank: bool,
     failures: &'a Arc<Failures>,
     facts: &'a ServerFacts,
@@ -362,11 +371,12 @@ struct LinkParts<'a> {
 
 impl LinkParts<'_> {
     fn start(self, port: MemberPort, config: ReplicaConfig, snapshot_dir: PathBuf) -> io::Result<EnsembleParts> {
-        let LinkParts { config: ensemble, inbox, snapshots, is_blank, failures, facts } = self;
+        let LinkParts { config: ensemble, inbox, snapshots, cluster_id, is_blank, failures, facts } = self;
         let name_key = u64::from_ne_bytes(random::bytes()?);
         let peers = Arc::new(Peers::start(PeersConfig {
             member: config.ensemble.member.clone(),
             run: config.ensemble.run,
+            cluster_id,
             is_blank,
             servers: ensemble.servers.clone(),
             listener: port.listener,
@@ -384,7 +394,8 @@ impl LinkParts<'_> {
             peers,
             founding,
             config,
-            is_named: false,
+            is_named: cluster_id.is_some(),
+            is_blank,
             is_serving: false,
             batch: PeerBatch::default(),
             is_resigned: false,

@@ -58,6 +58,7 @@ impl Bench {
 
     fn apply(&mut self, request: &Request<'_>) {
         let cx = WriteContext {
+            member: 0,
             zxid: self.tree.last_zxid().next(),
             time_ms: 1_700_000_000_000,
             session: SessionId(1),

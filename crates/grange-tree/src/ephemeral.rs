@@ -46,17 +46,29 @@ impl Store {
     }
 
     /// Opens a session whose number is not taken.
-    pub(crate) fn open_session(&mut self, id: SessionId, timeout_ms: i32) {
-        let session = Session { id, timeout_ms, is_closing: false, first_ephemeral: None, ephemeral_count: 0 };
+    pub(crate) fn open_session(&mut self, id: SessionId, timeout_ms: i32, member: u64) {
+        let session = Session { id, timeout_ms, member, is_closing: false, first_ephemeral: None, ephemeral_count: 0 };
         self.totals.digest = self.totals.digest.wrapping_add(session.digest());
         self.sessions.open(session);
     }
 
     /// Marks a session as closing.
     pub(crate) fn start_closing(&mut self, key: Key<Session>) {
+        self.change_session(key, |session| session.is_closing = true);
+    }
+
+    /// Gives a session to a member, with another timeout.
+    pub(crate) fn move_session(&mut self, key: Key<Session>, member: u64, timeout_ms: i32) {
+        self.change_session(key, |session| {
+            session.member = member;
+            session.timeout_ms = timeout_ms;
+        });
+    }
+
+    fn change_session(&mut self, key: Key<Session>, change: impl FnOnce(&mut Session)) {
         let session = self.sessions.change(key);
         let before = session.digest();
-        session.is_closing = true;
+        change(session);
         let after = session.digest();
         self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
     }

@@ -14,6 +14,8 @@ const INDEX_SHARDS: usize = 16;
 pub struct Session {
     pub(crate) id: SessionId,
     pub(crate) timeout_ms: i32,
+    /// The member that serves its client: only what comes by way of it counts.
+    pub(crate) member: u64,
     pub(crate) is_closing: bool,
     /// The ephemeral znode that was created last; the others hang on it.
     pub(crate) first_ephemeral: Option<Key<Node>>,
@@ -31,6 +33,11 @@ impl Session {
         self.timeout_ms
     }
 
+    /// Returns the member that serves the session's client, as [`crate::WriteContext::member`] names it.
+    pub fn member(&self) -> u64 {
+        self.member
+    }
+
     /// Returns the number of ephemeral znodes the session owns.
     pub fn ephemeral_count(&self) -> usize {
         self.ephemeral_count
@@ -43,10 +50,11 @@ impl Session {
 
     /// The session's share of the digest.
     pub(crate) fn digest(&self) -> u64 {
-        let mut bytes = [0; 13];
+        let mut bytes = [0; 21];
         bytes[..8].copy_from_slice(&self.id.0.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.timeout_ms.to_le_bytes());
         bytes[12] = u8::from(self.is_closing);
+        bytes[13..].copy_from_slice(&self.member.to_le_bytes());
         xxh3_64(&bytes)
     }
 }

@@ -19,7 +19,7 @@ pub use encode::TreeSnapshot;
 pub use rebuild::TreeBuilder;
 
 /// The version that is written, and the only one that is read.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// Slots in a block, except the last one of its kind.
 const BLOCK_SLOTS: usize = 256;

@@ -23,6 +23,8 @@ pub struct WriteContext<'a> {
     pub identities: &'a Identities,
     /// What the leader's configuration says.
     pub policy: Policy,
+    /// The member by way of which the request came.
+    pub member: u64,
 }
 
 impl<'a> WriteContext<'a> {
@@ -109,11 +111,14 @@ impl Tree {
     ) -> Result<Applied<'r>, ErrorCode> {
         self.last_zxid = cx.zxid;
         match request {
-            Request::CreateSession(timeout_ms) => self.open_session(cx.session, *timeout_ms),
-            Request::CloseSession => self.close_session(cx, changes),
+            Request::CreateSession(timeout_ms) => self.open_session(cx, *timeout_ms),
+            Request::CloseSession => {
+                self.check_session(cx)?;
+                self.close_session(cx, changes)
+            }
             Request::DeleteContainer(path) => self.delete_idle(cx, path, changes).map(|()| Applied::Deleted),
             _ => {
-                self.check_session(cx.session)?;
+                self.check_session(cx)?;
                 self.apply_for_session(cx, request, changes)
             }
         }
@@ -136,6 +141,38 @@ impl Tree {
             Request::Reconfig(_) if !cx.policy.reconfig => Err(ErrorCode::ReconfigDisabled),
             _ => Err(ErrorCode::Unimplemented),
         }
+    }
+
+    /// Closes a session whose client was not heard for its timeout, or takes the next step of closing one.
+    ///
+    /// Errors: `SessionExpired` if there is no such session.
+    pub fn end_session(&mut self, cx: &WriteContext<'_>, changes: &mut Changes) -> Result<Applied<'static>, ErrorCode> {
+        self.last_zxid = cx.zxid;
+        self.close_session(cx, changes)
+    }
+
+    /// Gives a session to another member, or to another connection of the same, with a new timeout. Takes no zxid.
+    ///
+    /// Errors: `SessionExpired` if there is no such session or it is being closed.
+    pub fn move_session(&mut self, id: SessionId, member: u64, timeout_ms: i32) -> Result<(), ErrorCode> {
+        match self.store.sessions.key(id) {
+            Some(key) if !self.store.sessions.get(id).is_some_and(|session| session.is_closing) => {
+                self.store.move_session(key, member, timeout_ms);
+                Ok(())
+            }
+            _ => Err(ErrorCode::SessionExpired),
+        }
+    }
+
+    /// Replaces the data of `/zookeeper/config`, whose version stays -1.
+    ///
+    /// Source: `DataTree.processTxn`, reconfig.
+    pub fn set_config(&mut self, zxid: Zxid, time_ms: i64, text: &str, changes: &mut Changes) {
+        self.last_zxid = zxid;
+        let place = self.store.find(CONFIG_PATH).expect("it cannot be deleted");
+        let acl = self.store.acl(place.key).cloned();
+        self.store.set_data(place, Some(text.as_bytes()), -1, zxid, time_ms);
+        changes.push(crate::ChangeKind::DataChanged, CONFIG_PATH, acl, None);
     }
 
     /// Takes the zxid of a request that was refused before it got here: a failed write has a number too.

@@ -25,11 +25,13 @@ const COMPONENTS_PER_STEP_MAX: usize = 20_000;
 const RESERVED_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 
 impl Tree {
-    /// Checks that a session may write.
-    pub(crate) fn check_session(&self, id: SessionId) -> Result<(), ErrorCode> {
-        match self.store.sessions.get(id) {
-            Some(session) if !session.is_closing => Ok(()),
-            _ => Err(ErrorCode::SessionExpired),
+    /// Checks that a session may write, and by way of this member.
+    pub(crate) fn check_session(&self, cx: &WriteContext<'_>) -> Result<(), ErrorCode> {
+        match self.store.sessions.get(cx.session) {
+            Some(session) if session.is_closing => Err(ErrorCode::SessionExpired),
+            Some(session) if session.member != cx.member => Err(ErrorCode::SessionMoved),
+            Some(_) => Ok(()),
+            None => Err(ErrorCode::SessionExpired),
         }
     }
 
@@ -185,11 +187,15 @@ impl Tree {
     /// Opens a session.
     ///
     /// Errors: `BadArguments` if its number is taken or means something else; the leader gives out new ones.
-    pub(crate) fn open_session<'r>(&mut self, id: SessionId, timeout_ms: i32) -> Result<Applied<'r>, ErrorCode> {
-        if !id.is_possible() || self.store.sessions.get(id).is_some() {
+    pub(crate) fn open_session<'r>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        timeout_ms: i32,
+    ) -> Result<Applied<'r>, ErrorCode> {
+        if !cx.session.is_possible() || self.store.sessions.get(cx.session).is_some() {
             return Err(ErrorCode::BadArguments);
         }
-        self.store.open_session(id, timeout_ms);
+        self.store.open_session(cx.session, timeout_ms, cx.member);
         Ok(Applied::SessionOpened)
     }
 

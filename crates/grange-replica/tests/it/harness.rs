@@ -97,7 +97,8 @@ impl Edge {
     }
 
     /// Loses everything that is not durable and starts again.
-    pub(crate) fn restart(self) -> Edge {
+    pub(crate) fn restart(mut self) -> Edge {
+        self.config.ensemble.run += 1;
         let snapshot = self.snapshot.as_ref().map(|image| {
             let mut builder = TreeBuilder::new();
             for chunk in 0..image.tree.chunk_count() {
@@ -137,7 +138,14 @@ impl Edge {
                 self.answered += answered;
             }
             Action::Close(conn) => self.closed.push(conn),
-            Action::SaveSnapshot(image) => self.snapshot = Some(*image),
+            Action::SaveSnapshot(image) => {
+                let index = image.index;
+                let is_founding = self.snapshot.is_none();
+                self.snapshot = Some(*image);
+                if is_founding {
+                    self.step(vec![Event::SnapshotSaved { index }]);
+                }
+            }
             Action::PurgeLog { .. } | Action::Members(_) | Action::Resigned => {}
             Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::ReadLog { .. } => {
                 panic!("a member that stands alone has no peers")
@@ -150,6 +158,9 @@ impl Edge {
     pub(crate) fn sync(&mut self) -> Event {
         let last = self.unsynced.last().expect("there is something to sync").number;
         for batch in self.unsynced.drain(..) {
+            if batch.reset_to.is_some() {
+                self.durable.1.clear();
+            }
             if let Some(hard_state) = batch.hard_state {
                 self.durable.0 = hard_state;
             }

@@ -4,7 +4,9 @@
 
 mod harness;
 
+mod cluster;
 mod durability;
+mod ensemble;
 mod pipeline;
 mod sessions;
 mod watches;

@@ -146,8 +146,8 @@ fn decode_session(reader: &mut Reader<'_>) -> Result<Session> {
     if !id.is_possible() {
         return Err(SnapshotError::Value("the number of a session"));
     }
-    let (timeout_ms, is_closing) = (reader.i32()?, reader.bool()?);
-    Ok(Session { id, timeout_ms, is_closing, first_ephemeral: take_link(reader)?, ephemeral_count: 0 })
+    let (timeout_ms, member, is_closing) = (reader.i32()?, reader.i64()?.cast_unsigned(), reader.bool()?);
+    Ok(Session { id, timeout_ms, member, is_closing, first_ephemeral: take_link(reader)?, ephemeral_count: 0 })
 }
 
 #[derive(Default)]

@@ -171,6 +171,7 @@ fn put_session(out: &mut Vec<u8>, session: &Session) {
     out.push(SLOT_FULL);
     put_i64(out, session.id.0);
     put_i32(out, session.timeout_ms);
+    put_i64(out, session.member.cast_signed());
     put_bool(out, session.is_closing);
     put_link(out, session.first_ephemeral);
 }

@@ -568,18 +568,42 @@ fn a_rich_session_closes_in_steps() {
     for n in 0..2 * EPHEMERALS_PER_STEP_MAX + 1 {
         run.statement(&format!("2: create /e{n} flags=1"));
     }
-    let last = "2: close";
-    for left in [EPHEMERALS_PER_STEP_MAX + 1, 1] {
-        assert!(run.statement(last).starts_with("closing -/e"));
+    for (step, left) in [("2: close", EPHEMERALS_PER_STEP_MAX + 1), ("2: end", 1)] {
+        assert!(run.statement(step).starts_with("closing -/e"));
         assert_eq!(run.changes.len(), EPHEMERALS_PER_STEP_MAX);
         assert_eq!(run.tree.ephemeral_count(), left);
         assert!(run.tree.session(SessionId(2)).is_some_and(Session::is_closing));
-        assert_eq!(run.statement("2: create /x"), "SessionExpired");
+        for late in ["2: create /x", "2: close", "2: move 5"] {
+            assert_eq!(run.statement(late), "SessionExpired");
+        }
         // A member that starts from a snapshot goes on in the middle.
         run.tree = restore(&chunks(&run.tree.snapshot()));
     }
-    assert_eq!(run.statement(last), "closed -/e0");
+    assert_eq!(run.statement("2: end"), "closed -/e0");
     assert_eq!((run.tree.session_count(), run.tree.node_count()), (1, 4));
+}
+
+/// What a client sent on its old connection must not come after what it sends on its new one.
+#[test]
+fn a_session_that_moved_is_served_by_its_new_member_only() {
+    check(
+        "by 1; 2: open; 2: create /a flags=1; 2: move 3; 2: set /a x; 2: close; 2: multi [check /a]; by 3; 2: set /a x; \
+         by 1; 2: end; 2: move 1",
+        expect![[r#"
+            by 1 -> ok
+            2: open -> opened
+            2: create /a flags=1 -> /a +/a
+            2: move 3 -> ok
+            2: set /a x -> SessionMoved
+            2: close -> SessionMoved
+            2: multi [check /a] -> SessionMoved
+            by 3 -> ok
+            2: set /a x -> v1 ~/a
+            by 1 -> ok
+            2: end -> closed -/a
+            2: move 1 -> SessionExpired
+        "#]],
+    );
 }
 
 #[test]
@@ -594,7 +618,7 @@ fn ephemerals_far_from_the_root_go_in_smaller_steps() {
         run.statement(&format!("create {path}/e{n} flags=1"));
     }
     assert!(run.statement("close").starts_with("closing"));
-    assert!(run.statement("close").starts_with("closed"));
+    assert!(run.statement("end").starts_with("closed"));
     assert_eq!(run.tree.node_count(), 204);
 }
 

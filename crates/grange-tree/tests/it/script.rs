@@ -38,6 +38,8 @@ pub(crate) struct Run {
     identities: BTreeMap<i64, Identities>,
     policy: Policy,
     time_ms: i64,
+    /// The member by way of which requests come.
+    pub(crate) member: u64,
 }
 
 /// The words behind a statement's verb.
@@ -107,6 +109,7 @@ impl Run {
             identities: BTreeMap::new(),
             policy: Policy { extended_types: true, ..Policy::default() },
             time_ms: 1000,
+            member: 0,
         };
         run.statement("open");
         run
@@ -124,6 +127,11 @@ impl Run {
         let words = Words::parse(rest);
         match verb {
             "quota" => self.policy.enforce_quota = words.plain(0) == "on",
+            "by" => self.member = words.plain(0).parse().unwrap(),
+            "move" => {
+                let moved = self.tree.move_session(SessionId(session), words.plain(0).parse().unwrap(), 7000);
+                return moved.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+            }
             "time" => self.time_ms = words.plain(0).parse().unwrap(),
             "auth" => {
                 self.identities.entry(session).or_default().add(Id::new(words.plain(0), words.plain(1)));
@@ -139,8 +147,22 @@ impl Run {
     }
 
     pub(crate) fn apply(&mut self, session: i64, request: &Request<'_>) -> String {
+        self.apply_with(session, |tree, cx, changes| tree.apply(cx, request, changes))
+    }
+
+    /// Ends a session for want of signs of life, or goes on with closing it.
+    pub(crate) fn end(&mut self, session: i64) -> String {
+        self.apply_with(session, |tree, cx, changes| tree.end_session(cx, changes))
+    }
+
+    fn apply_with<'r>(
+        &mut self,
+        session: i64,
+        apply: impl FnOnce(&mut Tree, &WriteContext<'_>, &mut Changes) -> Result<Applied<'r>, ErrorCode>,
+    ) -> String {
         let identities = self.identities.entry(session).or_default().clone();
         let cx = WriteContext {
+            member: self.member,
             zxid: self.tree.last_zxid().next(),
             time_ms: self.time_ms,
             session: SessionId(session),
@@ -148,7 +170,7 @@ impl Run {
             policy: self.policy,
         };
         self.changes.clear();
-        let out = match self.tree.apply(&cx, request, &mut self.changes) {
+        let out = match apply(&mut self.tree, &cx, &mut self.changes) {
             Ok(applied) => self.show(&applied),
             Err(error) => error.to_string(),
         };
@@ -186,6 +208,7 @@ impl Run {
         let request = match verb {
             "open" => Request::CreateSession(5000),
             "close" => Request::CloseSession,
+            "end" => return Some(self.end(session)),
             "create" => Request::Create(create(words, &acl)),
             "delete" => Request::Delete(PathVersion { path, version }),
             "set" => Request::SetData(SetData { path, data: data(words.plain(1)), version }),

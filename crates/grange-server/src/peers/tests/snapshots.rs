@@ -20,7 +20,7 @@ fn tree() -> Tree {
     let mut apply = |request: &Request<'_>| {
         let zxid = tree.last_zxid().next();
         let policy = Policy::default();
-        let cx = WriteContext { zxid, time_ms: 1, session: SessionId(1), identities: &identities, policy };
+        let cx = WriteContext { zxid, time_ms: 1, member: 0, session: SessionId(1), identities: &identities, policy };
         changes.clear();
         tree.apply(&cx, request, &mut changes).unwrap();
     };

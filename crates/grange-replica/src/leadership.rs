@@ -1,0 +1,313 @@
+//! Who leads, and what that means here: where writes go, who watches over sessions, whether clients are served.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use grange_proto::SessionId;
+
+use crate::entry::{self, Requests};
+use crate::event::{Action, Now};
+use crate::members::MemberId;
+use crate::peer::PeerMessage;
+use crate::read_points::Waiter;
+use crate::replica::Replica;
+
+/// Without a sign of a leader for so long a member serves no clients any more: what they read grows old, and they may
+/// find a member that is not cut off. Far longer than an election takes, and shorter than any session's timeout.
+pub(crate) const LEADERLESS_MS_MAX: u64 = 1_000;
+/// Ticks between two messages that tell the leader which clients are alive.
+const ALIVE_TICKS: u64 = 5;
+/// Entries between two comparisons of what the members' trees add up to.
+const DIGEST_ENTRIES: u64 = 64;
+/// Sums that are kept for comparison.
+const DIGESTS_MAX: usize = 64;
+
+/// What a member knows of leadership.
+#[derive(Debug, Default)]
+pub(crate) struct Leadership {
+    /// Who led when it was last looked at, and in which term.
+    seen: (Option<MemberId>, u64),
+    /// When there was last a sign of a leader.
+    heard_ms: u64,
+    /// Whether this member leads and has applied an entry of its own term.
+    pub(crate) is_leading: bool,
+    /// Whether this member has asked for proof that it is up to date, and has not got it.
+    is_checking: bool,
+    /// Batches of other members that wait until entries are taken.
+    batches: VecDeque<Bytes>,
+    /// What the tree added up to, here and at the leader, at some entries.
+    own_digests: VecDeque<(u64, u64)>,
+    leader_digests: VecDeque<(u64, u64)>,
+    ticks: u64,
+    /// When leadership must have gone to another member, if this one is to stop.
+    resign_until_ms: Option<u64>,
+}
+
+impl Leadership {
+    pub(crate) fn new(now_ms: u64) -> Leadership {
+        Leadership { heard_ms: now_ms, ..Leadership::default() }
+    }
+}
+
+/// How long a member that stops waits for another one to lead.
+const RESIGN_MS_MAX: u64 = 1_000;
+
+impl Replica {
+    /// Returns true if this member is the only one that decides.
+    pub(crate) fn is_alone(&self) -> bool {
+        let id = self.config.ensemble.member.id;
+        self.ensemble.as_ref().is_some_and(|ensemble| {
+            let conf = &ensemble.members.conf;
+            conf.is_only(id) && conf.learners.is_empty() && self.config.ensemble.servers.len() <= 1
+        })
+    }
+
+    /// Notices that somebody else leads than before, or anew.
+    pub(crate) fn follow_leadership(&mut self, now: Now) {
+        let seen = (self.engine.leader(), self.engine.term());
+        if self.engine.is_leader() {
+            self.leadership.heard_ms = now.monotonic_ms();
+        }
+        if seen == self.leadership.seen {
+            return;
+        }
+        self.leadership.seen = seen;
+        self.leadership.batches.clear();
+        self.leadership.leader_digests.clear();
+        if self.leadership.is_leading && !self.engine.is_leader() {
+            self.leadership.heard_ms = now.monotonic_ms();
+        }
+        self.leadership.is_leading = false;
+        self.sessions.forget_all();
+        self.proposals.send_again();
+    }
+
+    /// Starts to lead or to serve, as far as that is possible now.
+    pub(crate) fn begin_serving(&mut self, now: Now) {
+        let Some(ensemble) = &self.ensemble else { return };
+        if self.engine.is_leader() {
+            if !self.leadership.is_leading && self.is_caught_up() {
+                self.begin_leading(now);
+            }
+            let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+            if !self.serving && self.leadership.is_leading && is_founded {
+                self.serving = true;
+            }
+            return;
+        }
+        let is_heard = self.engine.leader().is_some() && !self.is_leaderless(now);
+        if !self.serving && is_heard && ensemble.members.is_founded && !self.leadership.is_checking {
+            self.leadership.is_checking = true;
+            self.read_points.wait(Waiter::Own);
+        }
+    }
+
+    /// Takes in proof that this member is up to date.
+    pub(crate) fn is_up_to_date(&mut self) {
+        self.leadership.is_checking = false;
+        self.serving |= self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+    }
+
+    /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
+    fn begin_leading(&mut self, now: Now) {
+        self.leadership.is_leading = true;
+        let mut closing = Vec::new();
+        for session in self.tree.sessions() {
+            if session.is_closing() {
+                closing.push(session.id());
+            } else {
+                self.sessions.watch_over(session.id(), session.timeout_ms(), now.monotonic_ms());
+            }
+        }
+        closing.into_iter().for_each(|session| self.end_session(session));
+    }
+
+    /// Proposes, as leader, to close a session or to go on with closing it.
+    pub(crate) fn end_session(&mut self, session: SessionId) {
+        self.proposals.push_end(session, self.engine.term());
+    }
+
+    fn is_leaderless(&self, now: Now) -> bool {
+        now.monotonic_ms().saturating_sub(self.leadership.heard_ms) > LEADERLESS_MS_MAX
+    }
+
+    /// Closes all clients' connections; they try other members, and come back when this one serves again.
+    pub(crate) fn stop_serving(&mut self) {
+        if !self.serving && !self.leadership.is_checking {
+            return;
+        }
+        self.serving = false;
+        self.leadership.is_checking = false;
+        self.read_points.forget_own();
+        self.connections.close_all();
+    }
+
+    /// Gives batches to the log, or to whoever leads.
+    pub(crate) fn propose(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let policy = self.config.policy;
+        if self.engine.is_leader() {
+            let mut proposed = false;
+            while self.engine.can_propose() {
+                if let Some(batch) = self.leadership.batches.pop_front() {
+                    let mut data = batch.to_vec();
+                    entry::stamp(&mut data, now.wall_ms, policy);
+                    self.engine.propose(Bytes::from(data));
+                } else if let Some(data) = self.proposals.next_batch(|data| entry::stamp(data, now.wall_ms, policy)) {
+                    self.engine.propose(data);
+                } else {
+                    break;
+                }
+                proposed = true;
+            }
+            return proposed;
+        }
+        let Some(leader) = self.engine.leader().filter(|leader| self.peers.contains_key(leader)) else { return false };
+        while let Some(data) = self.proposals.next_batch(|_| {}) {
+            out.push(Action::SendPeer { to: leader, message: PeerMessage::Batch(data).encode() });
+        }
+        false
+    }
+
+    /// Takes in a message of another member.
+    pub(crate) fn take_peer(&mut self, from: MemberId, message: &Bytes, now: Now) {
+        if self.engine.leader() == Some(from) {
+            self.leadership.heard_ms = now.monotonic_ms();
+        }
+        match PeerMessage::decode(message) {
+            Ok(PeerMessage::Engine(bytes)) => {
+                if self.engine.step(from, &bytes).is_err() {
+                    self.figures.peer_messages_refused += 1;
+                } else if self.engine.leader() == Some(from) {
+                    self.leadership.heard_ms = now.monotonic_ms();
+                }
+            }
+            Ok(PeerMessage::Batch(data)) => self.take_batch(from, data),
+            Ok(PeerMessage::Alive(sessions)) if self.leadership.is_leading => {
+                for (session, _) in sessions {
+                    self.sessions.heard(session, now.monotonic_ms());
+                }
+            }
+            Ok(PeerMessage::Digest { index, digest }) if self.engine.leader() == Some(from) => {
+                push_bounded(&mut self.leadership.leader_digests, (index, digest));
+                self.compare_digests();
+            }
+            Ok(PeerMessage::Alive(_) | PeerMessage::Digest { .. }) => {}
+            Err(_) => self.figures.peer_messages_refused += 1,
+        }
+    }
+
+    /// Takes in requests of another member's clients. They are checked here, because what is in the log must be readable
+    /// by all.
+    fn take_batch(&mut self, from: MemberId, data: Bytes) {
+        let is_member = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.get(from).is_some());
+        match Requests::check(&data) {
+            Ok(batch) if batch.member == from.0 && is_member => {
+                if self.engine.is_leader() {
+                    self.leadership.batches.push_back(data);
+                }
+            }
+            _ => self.figures.peer_messages_refused += 1,
+        }
+    }
+
+    /// Does what comes with time for leadership.
+    pub(crate) fn tick_leadership(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.leadership.ticks += 1;
+        if let Some(number) = self.read_points.tick() {
+            self.engine.ask_read_point(number);
+        }
+        if self.is_alone() {
+            return;
+        }
+        if self.is_leaderless(now) {
+            self.stop_serving();
+        }
+        if !self.leadership.is_leading && self.leadership.ticks.is_multiple_of(ALIVE_TICKS) {
+            self.tell_alive(out);
+        }
+    }
+
+    /// Tells the leader which clients were heard.
+    fn tell_alive(&mut self, out: &mut Vec<Action>) {
+        let Some(leader) = self.engine.leader().filter(|leader| self.peers.contains_key(leader)) else { return };
+        let sessions = self.connections.take_alive(&mut self.alive);
+        if !sessions.is_empty() {
+            out.push(Action::SendPeer { to: leader, message: PeerMessage::Alive(sessions).encode() });
+        }
+    }
+
+    /// Takes in a sign of life of a client.
+    #[inline]
+    pub(crate) fn heard(&mut self, slot: usize, now: Now) {
+        let conn = self.connections.at(slot);
+        if self.leadership.is_leading {
+            self.sessions.heard(conn.session, now.monotonic_ms());
+        } else if !conn.is_alive_untold {
+            conn.is_alive_untold = true;
+            self.alive.push((slot, conn.id));
+        }
+    }
+
+    /// Compares the state with the leader's now and then: a member that differs must not go on.
+    pub(crate) fn note_digest(&mut self, index: u64, out: &mut Vec<Action>) {
+        if !index.is_multiple_of(DIGEST_ENTRIES) || self.is_alone() {
+            return;
+        }
+        let digest = self.tree.digest();
+        push_bounded(&mut self.leadership.own_digests, (index, digest));
+        if self.engine.is_leader() {
+            let message = PeerMessage::Digest { index, digest }.encode();
+            out.extend(self.peers.keys().map(|&to| Action::SendPeer { to, message: message.clone() }));
+        } else {
+            self.compare_digests();
+        }
+    }
+
+    /// # Panics
+    /// If this member's state differs from the leader's: a stopped member is safe, one that differs is not.
+    fn compare_digests(&self) {
+        for (index, theirs) in &self.leadership.leader_digests {
+            let ours = self.leadership.own_digests.iter().find(|(own, _)| own == index);
+            if let Some((_, ours)) = ours {
+                assert!(ours == theirs, "this member's data differs from the leader's at entry {index}");
+            }
+        }
+    }
+
+    /// Forgets sums that are of another past than the state.
+    pub(crate) fn forget_digests(&mut self) {
+        self.leadership.own_digests.clear();
+    }
+
+    /// Takes in that this member is to stop.
+    pub(crate) fn resign(&mut self, now: Now) {
+        self.leadership.resign_until_ms.get_or_insert(now.monotonic_ms() + RESIGN_MS_MAX);
+    }
+
+    /// Hands leadership over before a stop; says when nothing keeps this member any more.
+    pub(crate) fn advance_resignation(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(until_ms) = self.leadership.resign_until_ms else { return };
+        let heir = self.heir();
+        if !self.engine.is_leader() || heir.is_none() || now.monotonic_ms() >= until_ms {
+            self.leadership.resign_until_ms = None;
+            out.push(Action::Resigned);
+        } else if let Some(heir) = heir.filter(|_| self.engine.can_propose()) {
+            self.engine.transfer_to(heir);
+        }
+    }
+
+    /// Returns the voter that lacks least.
+    pub(crate) fn heir(&self) -> Option<MemberId> {
+        let conf = &self.ensemble.as_ref()?.members.conf;
+        let own = self.config.ensemble.member.id;
+        let voters = conf.voters.iter().map(|&id| MemberId(id)).filter(|&id| id != own && self.peers.contains_key(&id));
+        voters.max_by_key(|&id| (self.engine.follower(id).map(|follower| follower.matched), std::cmp::Reverse(id)))
+    }
+}
+
+fn push_bounded(digests: &mut VecDeque<(u64, u64)>, digest: (u64, u64)) {
+    if digests.len() == DIGESTS_MAX {
+        digests.pop_front();
+    }
+    digests.push_back(digest);
+}

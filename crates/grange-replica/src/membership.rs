@@ -1,0 +1,177 @@
+//! How members come and go: the founding, servers that come back without their disk, learners that have caught up.
+
+use std::collections::BTreeMap;
+
+use grange_proto::Role;
+
+use crate::config::EnsembleConfig;
+use crate::engine::Engine;
+use crate::ensemble::EnsembleState;
+use crate::event::{Action, LogEntry, Now};
+use crate::members::{Conf, Member, MemberId, Members, MembersChange, Step};
+use crate::replica::Replica;
+
+/// Another server that this one has a link to.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) member: Member,
+    pub(crate) is_blank: bool,
+}
+
+impl Replica {
+    /// Takes in that there is a link to another server.
+    pub(crate) fn peer_up(&mut self, member: Member, is_blank: bool) {
+        let id = member.id;
+        self.peers.insert(id, Peer { member, is_blank });
+        if self.engine.leader() == Some(id) {
+            self.proposals.send_again();
+            self.connections.tell_all_alive(&mut self.alive);
+        }
+    }
+
+    /// Takes in that the link to another server is lost, and with it what was on its way.
+    pub(crate) fn peer_down(&mut self, id: MemberId) {
+        if self.peers.remove(&id).is_some() {
+            self.engine.peer_lost(id);
+        }
+    }
+
+    /// Applies a change of the members.
+    pub(crate) fn apply_members(&mut self, entry: &LogEntry, out: &mut Vec<Action>) {
+        let change = match MembersChange::decode(&entry.data) {
+            Ok(change) => change,
+            Err(why) => panic!("entry {} cannot be read by this version: {why}", entry.index),
+        };
+        let conf = self.engine.apply_members(&change);
+        let Some(ensemble) = &mut self.ensemble else { panic!("a member without a snapshot gets no entries") };
+        let zxid = self.tree.last_zxid().next();
+        let is_settled = !conf.is_joint();
+        ensemble.members.change(&change, conf, zxid);
+        ensemble.forget_strangers();
+        self.progress.requests += 1;
+        if is_settled {
+            let text = ensemble.members.config_text();
+            let mut changes = std::mem::take(&mut self.changes);
+            changes.clear();
+            self.tree.set_config(zxid, change.time_ms, &text, &mut changes);
+            self.fire_all(&changes, zxid);
+            self.changes = changes;
+        }
+        self.tell_members(out);
+    }
+
+    /// Tells the edge who the members are.
+    pub(crate) fn tell_members(&self, out: &mut Vec<Action>) {
+        if let Some(ensemble) = &self.ensemble {
+            out.push(Action::Members(ensemble.members.iter().cloned().collect()));
+        }
+    }
+
+    /// Proposes, as leader, the next change of the members that is due, if there is any.
+    pub(crate) fn tend_members(&mut self, now: Now) {
+        if !self.leadership.is_leading || !self.engine.can_propose() || self.engine.has_pending_members() {
+            return;
+        }
+        let Some(ensemble) = &self.ensemble else { return };
+        let due = Due { config: &self.config.ensemble, ensemble, engine: &self.engine, peers: &self.peers };
+        if let Some(change) = due.next() {
+            self.engine.propose_members(&MembersChange { time_ms: now.wall_ms, ..change });
+        }
+    }
+}
+
+/// What a leader looks at to find the change of the members that is due.
+struct Due<'a> {
+    config: &'a EnsembleConfig,
+    ensemble: &'a EnsembleState,
+    engine: &'a Engine,
+    peers: &'a BTreeMap<MemberId, Peer>,
+}
+
+impl Due<'_> {
+    fn members(&self) -> &Members {
+        &self.ensemble.members
+    }
+
+    fn conf(&self) -> &Conf {
+        &self.members().conf
+    }
+
+    fn next(&self) -> Option<MembersChange> {
+        if self.conf().is_joint() {
+            // The way to the new set of voters ends with an empty change. Before it the founder alone could not be lost.
+            return Some(MembersChange { completes_founding: !self.members().is_founded, ..MembersChange::default() });
+        }
+        if !self.members().is_founded {
+            return self.founding();
+        }
+        self.promotion().or_else(|| self.addition())
+    }
+
+    /// A blank server that is linked and has this number.
+    fn blank(&self, server_id: u8) -> Option<&Member> {
+        let blank = self.peers.values().filter(|peer| peer.is_blank && peer.member.server_id == server_id);
+        blank.map(|peer| &peer.member).find(|member| self.members().get(member.id).is_none())
+    }
+
+    /// All participants that the founder's configuration lists become members at once.
+    fn founding(&self) -> Option<MembersChange> {
+        let mut change = MembersChange::default();
+        for (server_id, spec) in &self.config.servers {
+            if self.members().with_server_id(*server_id).is_some() {
+                continue;
+            }
+            match self.blank(*server_id) {
+                Some(member) => change.add(member.clone(), spec.role),
+                None if spec.role == Role::Participant => return None,
+                None => {}
+            }
+        }
+        Some(change).filter(|change| !change.steps.is_empty())
+    }
+
+    /// A learner that is to vote and lacks next to nothing gets its vote.
+    fn promotion(&self) -> Option<MembersChange> {
+        let learner = self.members().iter().find(|member| {
+            member.spec.role == Role::Participant
+                && self.conf().learners.contains(&member.id.0)
+                && self.engine.follower(member.id).is_some_and(|follower| follower.is_caught_up)
+        })?;
+        Some(MembersChange { steps: vec![Step::Vote(learner.id)], ..MembersChange::default() })
+    }
+
+    /// A server of the configuration that has no data is added, as a learner first. A member that has the same number
+    /// has lost its disk: it leaves.
+    fn addition(&self) -> Option<MembersChange> {
+        self.config.servers.iter().find_map(|(server_id, spec)| {
+            let member = self.blank(*server_id)?;
+            let mut change = MembersChange::default();
+            if let Some(former) = self.members().with_server_id(*server_id) {
+                if self.peers.contains_key(&former.id) {
+                    return None;
+                }
+                change.steps.push(Step::Leave(former.id));
+            }
+            let spec = grange_proto::ServerSpec { role: spec.role, ..member.spec.clone() };
+            change.add(Member { spec, ..member.clone() }, Role::Observer);
+            Some(change)
+        })
+    }
+}
+
+impl MembersChange {
+    fn add(&mut self, member: Member, role: Role) {
+        self.steps.push(match role {
+            Role::Participant => Step::Vote(member.id),
+            Role::Observer => Step::Learn(member.id),
+        });
+        self.members.push(member);
+    }
+}
+
+/// Returns the state of an ensemble that has just been founded.
+pub(crate) fn founded(config: &EnsembleConfig, genesis: crate::config::Genesis) -> EnsembleState {
+    let participants = config.servers.iter().filter(|(_, spec)| spec.role == Role::Participant);
+    let is_founded = participants.map(|(id, _)| id).all(|&id| id == config.member.server_id);
+    EnsembleState::new(genesis, Members::founded_by(config.member.clone(), is_founded))
+}

@@ -1,0 +1,236 @@
+//! What holds with several members.
+
+use grange_replica::{MemberId, Mode, SnapshotPolicy};
+
+use crate::cluster::Cluster;
+use crate::harness::{Seen, create, exists, get, raw, set};
+
+const OK: i32 = 0;
+const PERSISTENT: i32 = 0;
+const EPHEMERAL: i32 = 1;
+
+fn sync(xid: i32) -> Vec<u8> {
+    raw(xid, 9, &[0, 0, 0, 1, b'/'])
+}
+
+fn close(xid: i32) -> Vec<u8> {
+    raw(xid, -11, &[])
+}
+
+#[test]
+fn three_blank_servers_found_an_ensemble() {
+    let mut cluster = Cluster::new(3);
+    assert_eq!(cluster.leader(), 1);
+    assert_eq!(cluster.summary(2).mode, Mode::Follower);
+    for id in 1..=3 {
+        let members = cluster.members(id);
+        assert_eq!(members, [(1, MemberId(1000)), (2, MemberId(2000)), (3, MemberId(3000))], "server {id}");
+    }
+}
+
+#[test]
+fn a_write_at_any_member_is_read_at_every_other_one() {
+    let mut cluster = Cluster::new(3);
+    for id in 1..=3 {
+        let (conn, _) = cluster.connect(id, None);
+        cluster.send(id, conn, create(1, &format!("/from{id}"), PERSISTENT));
+        assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK)]);
+        for other in 1..=3 {
+            let (reader, _) = cluster.connect(other, None);
+            cluster.send(other, reader, [sync(1), get(2, &format!("/from{id}"), false)].concat());
+            assert_eq!(cluster.seen(other, reader), [Seen::Reply(1, OK), Seen::Reply(2, OK)], "{id} to {other}");
+        }
+    }
+    let digests: Vec<u64> = (1..=3).map(|id| cluster.summary(id).digest).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn a_killed_leader_is_replaced_and_connections_elsewhere_go_on() {
+    let mut cluster = Cluster::new(3);
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, create(1, "/a", PERSISTENT));
+    cluster.kill(1);
+    // Sent while nobody leads.
+    cluster.send(2, conn, set(2, "/a", "x"));
+    assert!(cluster.pass_until(200, |cluster| cluster.is_serving(2)));
+    cluster.pass(200);
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK), Seen::Reply(2, OK)]);
+    assert_ne!(cluster.leader(), 1);
+    cluster.boot(1);
+    assert!(cluster.pass_until(1000, |cluster| cluster.is_serving(1)));
+    assert_eq!(cluster.summary(1).digest, cluster.summary(2).digest);
+}
+
+#[test]
+fn a_write_under_way_when_the_leader_dies_happens_once() {
+    let mut cluster = Cluster::new(3);
+    let (conn, _) = cluster.connect(2, None);
+    for round in 0..20 {
+        let leader = cluster.leader();
+        let id = if leader == 2 { 3 } else { 2 };
+        let (conn, _) = cluster.connect(id, None);
+        cluster.send(id, conn, [create(1, "/n-", 2), create(2, "/n-", 2)].concat());
+        cluster.kill(leader);
+        cluster.pass(600);
+        assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK), Seen::Reply(2, OK)]);
+        cluster.boot(leader);
+        assert!(cluster.pass_until(2000, |cluster| (1..=3).all(|id| cluster.is_serving(id))), "round {round}");
+        assert_eq!(cluster.summary(1).znodes, 4 + 2 * (round + 1));
+    }
+    let _ = conn;
+}
+
+#[test]
+fn a_member_that_is_cut_off_stops_serving_and_catches_up_later() {
+    let mut cluster = Cluster::new(3);
+    let (conn, session) = cluster.connect(3, None);
+    cluster.isolate(3);
+    cluster.pass(2000);
+    assert!(cluster.is_closed(3, conn));
+    let (conn, again) = cluster.connect(2, Some(&session));
+    assert_eq!(again.session, session.session);
+    cluster.send(2, conn, create(1, "/a", PERSISTENT));
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK)]);
+    cluster.heal();
+    assert!(cluster.pass_until(2000, |cluster| cluster.is_serving(3)));
+    assert_eq!(cluster.summary(3).digest, cluster.summary(2).digest);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_acknowledges_nothing() {
+    let mut cluster = Cluster::new(3);
+    let (conn, _) = cluster.connect(1, None);
+    cluster.isolate(1);
+    cluster.send(1, conn, create(1, "/lost", PERSISTENT));
+    cluster.pass(3000);
+    assert_eq!(cluster.seen(1, conn), []);
+    assert!(!cluster.is_serving(1));
+    let (other, _) = cluster.connect(2, None);
+    cluster.send(2, other, create(1, "/kept", PERSISTENT));
+    assert_eq!(cluster.seen(2, other), [Seen::Reply(1, OK)]);
+    cluster.heal();
+    assert!(cluster.pass_until(2000, |cluster| cluster.is_serving(1)));
+    cluster.pass(200);
+    assert_eq!(cluster.summary(1).digest, cluster.summary(2).digest);
+}
+
+#[test]
+fn a_session_moves_and_its_old_connection_counts_no_more() {
+    let mut cluster = Cluster::new(3);
+    let (old, session) = cluster.connect(2, None);
+    let (new, again) = cluster.connect(3, Some(&session));
+    assert_eq!(again.session, session.session);
+    assert!(cluster.is_closed(2, old));
+    cluster.send(3, new, create(1, "/a", EPHEMERAL));
+    assert_eq!(cluster.seen(3, new), [Seen::Reply(1, OK)]);
+    // A session that nobody has is refused, wherever it is asked for.
+    cluster.send(3, new, close(2));
+    let (_, refused) = cluster.connect(2, Some(&session));
+    assert_eq!(refused.timeout_ms, 0);
+}
+
+#[test]
+fn ephemerals_go_with_a_session_that_is_not_heard_of_at_any_member() {
+    let mut cluster = Cluster::new(3);
+    let (quiet, _) = cluster.connect(2, None);
+    let (alive, _) = cluster.connect(3, None);
+    cluster.send(2, quiet, create(1, "/quiet", EPHEMERAL));
+    cluster.send(3, alive, create(1, "/alive", EPHEMERAL));
+    for _ in 0..6 {
+        cluster.pass(1000);
+        cluster.send(3, alive, raw(-2, 11, &[]));
+    }
+    cluster.seen(3, alive);
+    cluster.send(3, alive, [exists(2, "/quiet", false), exists(3, "/alive", false)].concat());
+    assert_eq!(cluster.seen(3, alive), [Seen::Reply(2, -101), Seen::Reply(3, OK)]);
+    assert!(cluster.is_closed(2, quiet));
+}
+
+#[test]
+fn a_watch_at_one_member_hears_of_a_write_at_another() {
+    let mut cluster = Cluster::new(3);
+    let (watcher, _) = cluster.connect(3, None);
+    let (writer, _) = cluster.connect(2, None);
+    cluster.send(3, watcher, exists(1, "/a", true));
+    cluster.send(2, writer, create(1, "/a", PERSISTENT));
+    cluster.pass(100);
+    assert_eq!(cluster.seen(3, watcher), [Seen::Reply(1, -101), Seen::Event(1, "/a".to_owned())]);
+}
+
+#[test]
+fn a_server_without_its_disk_comes_back_as_another_member() {
+    let mut cluster = Cluster::new(3);
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, create(1, "/a", PERSISTENT));
+    cluster.wipe(3);
+    cluster.boot(3);
+    assert!(cluster.pass_until(5000, |cluster| cluster.is_serving(3)));
+    cluster.pass(500);
+    assert_eq!(cluster.members(1), [(1, MemberId(1000)), (2, MemberId(2000)), (3, MemberId(3001))]);
+    assert_eq!(cluster.summary(3).digest, cluster.summary(1).digest);
+    // It has a vote: with it, one of the others may go.
+    cluster.kill(1);
+    cluster.pass(1000);
+    let leader = cluster.leader();
+    let (conn, _) = cluster.connect(leader, None);
+    cluster.send(leader, conn, create(1, "/b", PERSISTENT));
+    assert_eq!(cluster.seen(leader, conn), [Seen::Reply(1, OK)]);
+}
+
+#[test]
+fn a_member_far_behind_gets_what_it_lacks_from_the_log_or_as_a_snapshot() {
+    let mut cluster = Cluster::new(3);
+    for id in 1..=3 {
+        cluster.configure(id, |config| config.snapshots = SnapshotPolicy { requests: 500, log_bytes: u64::MAX });
+        cluster.kill(id);
+        cluster.boot(id);
+        cluster.pass(1000);
+    }
+    for writes in [100, 3000] {
+        let (conn, _) = cluster.connect(2, None);
+        cluster.kill(3);
+        cluster.pass(200);
+        for n in 0..writes {
+            cluster.send(2, conn, create(1, &format!("/w{writes}-{n}"), PERSISTENT));
+        }
+        cluster.boot(3);
+        assert!(cluster.pass_until(5000, |cluster| cluster.is_serving(3)));
+        cluster.pass(200);
+        assert_eq!(cluster.summary(3).digest, cluster.summary(2).digest);
+    }
+}
+
+#[test]
+fn a_leader_that_resigns_is_replaced_without_a_timeout() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader();
+    let other = if leader == 2 { 3 } else { 2 };
+    let (conn, _) = cluster.connect(other, None);
+    assert!(cluster.resign(leader));
+    let successor = cluster.leader();
+    assert_ne!(successor, leader);
+    cluster.send(other, conn, create(1, "/a", PERSISTENT));
+    assert_eq!(cluster.seen(other, conn), [Seen::Reply(1, OK)]);
+}
+
+#[test]
+fn a_server_that_stood_alone_grows_to_three() {
+    let mut cluster = Cluster::new(1);
+    assert_eq!(cluster.summary(1).mode, Mode::Standalone);
+    let (conn, _) = cluster.connect(1, None);
+    cluster.send(1, conn, create(1, "/a", PERSISTENT));
+    cluster.add(2, &[1, 2, 3], false);
+    cluster.add(3, &[1, 2, 3], false);
+    let spec = |id: u8| (id, format!("host{id}:2888:3888;2181").parse().unwrap());
+    cluster.kill(1);
+    cluster.configure(1, |config| config.ensemble.servers = (1..=3).map(spec).collect());
+    for id in 1..=3 {
+        cluster.boot(id);
+    }
+    assert!(cluster.pass_until(5000, |cluster| (1..=3).all(|id| cluster.is_serving(id))));
+    cluster.pass(500);
+    assert_eq!(cluster.summary(1).mode, Mode::Leader);
+    assert_eq!(cluster.summary(3).mode, Mode::Follower);
+    assert_eq!(cluster.summary(3).znodes, 5);
+}
