@@ -134,7 +134,7 @@ impl Driver {
                 Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::ReadLog { .. } => {
                     unreachable!("a member that stands alone has no peers")
                 }
-                Action::Members(_) | Action::Resigned => {}
+                Action::Members(_) | Action::Candidates(_) | Action::Resigned => {}
                 Action::Inspected { token, report } => {
                     outgoing[worker_of(token)].push(Command::Inspected { token, report });
                 }
