@@ -53,8 +53,9 @@ class LoadRow:
     figure: Callable[[Report], float]
     form: str
     floor: Floor | None
-    answers_only: bool = True
     timed: bool = True
+    # Handshakes come one or two to a round: with a sync for each of those, `answers-only` would measure the disk.
+    answers_only_syncs: bool = True
 
 
 @dataclasses.dataclass
@@ -87,8 +88,8 @@ LOAD_ROWS = [
         per_second,
         "{:,.0f}/s",
         Floor(at_least=5),
-        answers_only=False,
         timed=False,
+        answers_only_syncs=False,
     ),
 ]
 
@@ -107,10 +108,17 @@ class Benchmark:
             running = {name: stack.enter_context(servers.make(kind)) for name, kind in zip(self.labels, self.names)}
             for name, server in running.items():
                 self.preheat(name, server)
-            answers_only = stack.enter_context(servers.AnswerOnly()) if self.args.answers_only else None
-            for row in LOAD_ROWS:
-                self.load_row(row, running, answers_only if row.answers_only else None)
-        self.tree_rows()
+            for row in filter(self.is_wanted, LOAD_ROWS):
+                if self.args.answers_only:
+                    with servers.AnswerOnly(syncs=row.answers_only_syncs) as answers_only:
+                        self.load_row(row, {**running, answers_only.name: answers_only})
+                else:
+                    self.load_row(row, running)
+        if self.args.rows is None:
+            self.tree_rows()
+
+    def is_wanted(self, row: LoadRow) -> bool:
+        return self.args.rows is None or any(part in row.title for part in self.args.rows)
 
     def preheat(self, name: str, server: ServerProcess) -> None:
         """Gives a just-in-time compiler the time that it has had in production."""
@@ -119,13 +127,10 @@ class Benchmark:
         for operation in ("mixed:50", "create", "set"):
             self.bench(server, f"--op {operation} -i 32 --warmup 0 --duration {seconds}")
 
-    def load_row(self, row: LoadRow, running: dict[str, ServerProcess], answers_only: ServerProcess | None) -> None:
+    def load_row(self, row: LoadRow, everyone: dict[str, ServerProcess]) -> None:
         arguments, title = (text.format(sessions=self.args.sessions) for text in (row.arguments, row.title))
         if row.timed:
             arguments += f" --duration {self.args.duration} --warmup {self.args.warmup}"
-        everyone = dict(running)
-        if answers_only is not None:
-            everyone[answers_only.name] = answers_only
         reports: dict[str, list[Report]] = {name: [] for name in everyone}
         for number in range(self.args.rounds):
             for name, server in everyone.items():
@@ -227,6 +232,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--a", choices=list(servers.SERVERS), default="apache", help="the server to compare with")
     parser.add_argument("--b", choices=[*servers.SERVERS, "none"], default="grange", help="the server to judge")
     parser.add_argument("--quick", action="store_true", help="one short round, a tenth of the znodes and sessions")
+    parser.add_argument("--rows", metavar="TEXT", nargs="+", help="only throughput rows with one of these in their titles")
     parser.add_argument("--rounds", type=int, help="rounds of each figure (default 3)")
     parser.add_argument("--duration", type=float, help="seconds of each measurement (default 8)")
     parser.add_argument("--no-build", action="store_true", help="measure the release build that is there")

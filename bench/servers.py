@@ -64,13 +64,18 @@ class BenchGrange(Grange):
 
 
 class AnswerOnly(ServerProcess):
-    """The example that has no tree: the most that generator and machine allow, with one fdatasync per round."""
+    """The example that has no tree: the most that generator and machine allow, on demand with one fdatasync per round."""
 
     name = "answers-only"
 
+    def __init__(self, syncs: bool):
+        super().__init__()
+        self.syncs = syncs
+
     def command(self, config: pathlib.Path) -> list[str]:
         program = release_directory() / "examples" / "answer_only"
-        return [str(program), "--listen", self.address_text, "--sync", str(self.directory / "data" / "log")]
+        sync = ["--sync", str(self.directory / "data" / "log")] if self.syncs else []
+        return [str(program), "--listen", self.address_text, *sync]
 
 
 SERVERS: dict[str, type[ServerProcess]] = {"apache": BenchApache, "grange": BenchGrange}

@@ -19,6 +19,8 @@ use grange_proto::multi::MultiResult;
 use grange_proto::request::RequestHeader;
 use grange_proto::response::{Response, TextBody, put_reply};
 use grange_proto::{Op, Reader, Request, SessionId, Stat, Xid, Zxid};
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const LISTENER: usize = 0;
 const INPUT_BYTES: usize = 256 * 1024;
@@ -42,7 +44,11 @@ struct Client {
 
 fn main() -> io::Result<()> {
     let options = options().map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+    allow_all_files()?;
     let listener = TcpListener::bind(options.listen)?;
+    listener.set_nonblocking(true)?;
+    // Connections inherit it.
+    sockopt::set_tcp_nodelay(&listener, true)?;
     println!("listening on {}", listener.local_addr()?);
     serve(&listener, &options)
 }
@@ -62,6 +68,12 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
+/// Each connection is a file, and the usual limit is 1,024.
+fn allow_all_files() -> io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 fn serve(listener: &TcpListener, options: &Options) -> io::Result<()> {
     let poller = Poller::new()?;
     poller.add(listener, LISTENER, Interest::Read)?;
@@ -74,11 +86,11 @@ fn serve(listener: &TcpListener, options: &Options) -> io::Result<()> {
         round.clear();
         for each in &ready {
             if each.token == LISTENER {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                last_token += 1;
-                poller.add(&stream, last_token, Interest::Read)?;
-                clients.insert(last_token, Client::new(stream));
+                while let Some(stream) = accept(listener)? {
+                    last_token += 1;
+                    poller.add(&stream, last_token, Interest::Read)?;
+                    clients.insert(last_token, Client::new(stream));
+                }
                 continue;
             }
             let Some(client) = clients.get_mut(&each.token) else { continue };
@@ -102,6 +114,15 @@ fn serve(listener: &TcpListener, options: &Options) -> io::Result<()> {
                 client.out.clear();
             }
         }
+    }
+}
+
+/// Takes a connection that waits, if one does.
+fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    match listener.accept() {
+        Ok((stream, _)) => Ok(Some(stream)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Opens many sessions as quickly as possible, then keeps them idle.
 //!
-//! Each connection costs the generator five system calls. Connecting is a blocking call: on loopback it returns at
-//! once, and one event less per session is worth more than overlap; the handshakes do overlap.
+//! Each connection costs the generator five system calls and as few segments as TCP allows. Connecting is a blocking
+//! call: on loopback it returns at once, and one event less per session is worth more than overlap; the handshakes do
+//! overlap. Answers are read in the order of the connections, so that most are there when they are looked for and none
+//! needs a poll; a server that answers in another order has its later answers counted when the earlier ones are there.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use grange_proto::Xid;
 use grange_proto::request::{Request, put_request};
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, sockopt};
 
 use crate::error::BenchError;
 use crate::handshake::{ANSWER_BYTES, CONNECT_TIMEOUT, accepted, request};
@@ -21,8 +24,8 @@ use crate::reply::ReplyScanner;
 use crate::report::{IdleCost, Measured};
 use crate::tally::Tally;
 
-/// How long a server may leave all handshakes unanswered.
-const SILENCE_MAX: Duration = CONNECT_TIMEOUT;
+/// How long a server may leave the oldest handshake unanswered.
+const SILENCE_MAX: Timespec = Timespec { tv_sec: CONNECT_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
 /// Sessions that are closed with one look at the answers.
 const CLOSE_BATCH: usize = 256;
 
@@ -105,9 +108,7 @@ impl<'a> Opener<'a> {
         let hello = request(self.plan.session_timeout);
         let count = usize::try_from(count).expect("checked against the open files");
         let mut began = Vec::with_capacity(count);
-        let mut answered = 0;
-        let (mut ready, mut heard_at) = (Vec::new(), Instant::now());
-        while answered < count {
+        for answered in 0..count {
             while began.len() < count && began.len() - answered < self.plan.in_flight {
                 let number = began.len() * self.plan.threads + thread;
                 let address = self.plan.servers[number % self.plan.servers.len()];
@@ -116,37 +117,32 @@ impl<'a> Opener<'a> {
                 began.push(Instant::now());
                 let stream = connect(address, source, &hello);
                 let stream = stream.map_err(|source| BenchError::Connect { address, source })?;
-                self.poller.add(&stream, self.sessions.len(), Interest::Read).map_err(waiting)?;
                 self.sessions.push(Some(Session { stream, scanner: ReplyScanner::default() }));
             }
-            self.poller.wait(&mut ready, Some(Duration::from_secs(1))).map_err(waiting)?;
-            if !ready.is_empty() {
-                heard_at = Instant::now();
-            } else if heard_at.elapsed() > SILENCE_MAX {
+            if !self.finish_handshake(answered, began[answered]).map_err(waiting)? {
                 self.tally.failures.lost(format!("{} handshakes without an answer", began.len() - answered));
                 return Ok(());
-            }
-            for Ready { token, .. } in ready.drain(..) {
-                answered += 1;
-                self.finish_handshake(token, began[token]);
             }
         }
         Ok(())
     }
 
-    fn finish_handshake(&mut self, token: usize, began: Instant) {
-        let Some(session) = &mut self.sessions[token] else { return };
-        let mut answer = [0; ANSWER_BYTES];
-        // The answer is one small segment: it is either there as a whole or the server has closed the connection.
-        let judged = session.stream.read_exact(&mut answer).map_err(|error| error.to_string());
-        match judged.and_then(|()| accepted(&answer)) {
-            Ok(timeout) => {
-                self.timeout = self.timeout.min(timeout);
-                self.tally.completed += 1;
-                self.tally.latencies.record(began.elapsed(), 1);
-            }
-            Err(reason) => self.lose(token, reason),
+    /// Waits for the answer to a handshake; `false` if none comes.
+    fn finish_handshake(&mut self, token: usize, began: Instant) -> io::Result<bool> {
+        let Some(session) = &mut self.sessions[token] else { return Ok(true) };
+        match receive_answer(&mut session.stream) {
+            Ok(None) => return Ok(false),
+            Ok(Some(answer)) => match accepted(&answer) {
+                Ok(timeout) => {
+                    self.timeout = self.timeout.min(timeout);
+                    self.tally.completed += 1;
+                    self.tally.latencies.record(began.elapsed(), 1);
+                }
+                Err(reason) => self.lose(token, reason),
+            },
+            Err(error) => self.lose(token, error.to_string()),
         }
+        Ok(true)
     }
 
     fn lose(&mut self, token: usize, reason: String) {
@@ -157,6 +153,11 @@ impl<'a> Opener<'a> {
     /// Keeps the sessions alive for `time`; returns how many pings were answered.
     fn hold(&mut self, time: Duration) -> Result<u64, BenchError> {
         let end = Instant::now() + time;
+        for (token, session) in self.sessions.iter().enumerate() {
+            if let Some(session) = session {
+                self.poller.add(&session.stream, token, Interest::Read).map_err(waiting)?;
+            }
+        }
         let mut ping = Vec::new();
         put_request(&mut ping, Xid::PING, &Request::Ping);
         let between = self.timeout / 3;
@@ -233,18 +234,35 @@ fn source_address(number: usize, addresses: u8) -> Ipv4Addr {
 
 /// Connects and sends `hello`.
 fn connect(address: SocketAddr, source: Option<Ipv4Addr>, hello: &[u8]) -> io::Result<TcpStream> {
-    let mut stream = match source {
-        None => TcpStream::connect(address)?,
-        Some(source) => {
-            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-            rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
-            rustix::net::connect(&socket, &address)?;
-            TcpStream::from(socket)
-        }
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The connection's last acknowledgement then waits for `hello`, which is sent at once: a segment less.
+    sockopt::set_tcp_quickack(&socket, false)?;
+    if let Some(source) = source {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    }
+    rustix::net::connect(&socket, &address)?;
+    let mut stream = TcpStream::from(socket);
     stream.write_all(hello)?;
     Ok(stream)
+}
+
+/// Reads the answer to a handshake; `None` if it does not come in time.
+fn receive_answer(stream: &mut TcpStream) -> io::Result<Option<[u8; ANSWER_BYTES]>> {
+    let mut answer = [0; ANSWER_BYTES];
+    let read = match recv(&*stream, &mut answer, RecvFlags::DONTWAIT) {
+        Err(rustix::io::Errno::AGAIN) => {
+            if poll(&mut [PollFd::new(&*stream, PollFlags::IN)], Some(&SILENCE_MAX))? == 0 {
+                return Ok(None);
+            }
+            0
+        }
+        received => received?.1,
+    };
+    // It is one small segment: it is either there as a whole or the server has closed the connection.
+    stream.read_exact(&mut answer[read..])?;
+    Ok(Some(answer))
 }
 
 #[cfg(test)]

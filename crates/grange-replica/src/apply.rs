@@ -26,9 +26,9 @@ impl Replica {
         self.progress.note(&entry);
         match engine::purpose(&entry) {
             EntryPurpose::Nothing => {}
-            EntryPurpose::Members => self.apply_members(&entry, out),
+            EntryPurpose::Members => self.apply_members(&entry, now, out),
             EntryPurpose::Requests => match Requests::decode(&entry.data) {
-                Ok(requests) => self.apply_requests(requests, &entry, now),
+                Ok(requests) => self.apply_requests(requests, &entry, now, out),
                 Err(why) => panic!("entry {} cannot be read by this version: {why}", entry.index),
             },
         }
@@ -36,7 +36,7 @@ impl Replica {
         self.note_digest(entry.index, out);
     }
 
-    fn apply_requests(&mut self, mut requests: Requests<'_>, entry: &LogEntry, now: Now) {
+    fn apply_requests(&mut self, mut requests: Requests<'_>, entry: &LogEntry, now: Now, out: &mut Vec<Action>) {
         let index = entry.index;
         if !self.ensemble.as_mut().is_some_and(|ensemble| ensemble.accept(requests.batch)) {
             return;
@@ -51,11 +51,23 @@ impl Replica {
                     let Some(own) = identities.get(item.identities) else {
                         panic!("entry {index} refers to identities it does not hold")
                     };
-                    self.apply_request(&item, own, Stamp::of(&requests), origins.pop_front(), now);
+                    let stamp = Stamp::of(&requests);
+                    match item.op {
+                        Op::Reconfig => self.apply_wish(&item, own, stamp, origins.pop_front(), now, out),
+                        _ => self.apply_request(&item, own, stamp, origins.pop_front(), now),
+                    }
                 }
                 Ok(Some(Item::Return { session, timeout_ms })) => {
                     let moved = self.tree.move_session(session, requests.batch.member, timeout_ms);
                     self.session_returned(session, timeout_ms, moved, origins.pop_front(), now);
+                }
+                Ok(Some(Item::WishEnd { term, is_fulfilled })) => {
+                    origins.pop_front();
+                    match (term == entry.term, is_fulfilled) {
+                        (true, true) => self.fulfil_wish(now),
+                        (true, false) => self.abandon_wish(now, out),
+                        (false, _) => {}
+                    }
                 }
                 Ok(Some(Item::End { session, term })) => {
                     origins.pop_front();
@@ -91,6 +103,31 @@ impl Replica {
         self.fire_all(&changes, zxid);
         self.changes = changes;
         self.settle(item.session, result, origin, zxid, now);
+    }
+
+    /// Applies a reconfig: it is refused at once, or answered when the members are as it asks for.
+    fn apply_wish(
+        &mut self,
+        item: &RequestItem<'_>,
+        identities: &Identities,
+        stamp: Stamp,
+        origin: Option<Origin>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let zxid = self.tree.last_zxid().next();
+        self.progress.requests += 1;
+        let cx = stamp.context(zxid, item.session, identities);
+        let refused = match Request::decode(item.op, &mut Reader::new(item.body)) {
+            Ok(Request::Reconfig(request)) => self.apply_reconfig(&cx, &request, origin, out),
+            _ => {
+                self.tree.apply_refused(zxid);
+                Some(ErrorCode::MarshallingError)
+            }
+        };
+        if let Some(code) = refused {
+            self.settle(item.session, Err(code), origin, zxid, now);
+        }
     }
 
     /// Takes the next step of closing a session, which the leader has decided.
@@ -203,6 +240,10 @@ impl Replica {
             self.connections.close(slot);
         }
         self.answer_pending(slot, now);
+        if asked.op == Op::Reconfig {
+            self.connections.at(slot).awaits_reconfig = false;
+            self.take_backlog(slot, now);
+        }
     }
 
     fn session_opened(&mut self, session: SessionId, origin: Option<Origin>, now: Now) {
@@ -256,10 +297,7 @@ impl Replica {
         let password = self.passwords.as_ref().map_or([0; PASSWORD_BYTES], |passwords| passwords.of(session));
         let response = ConnectResponse { protocol_version: 0, timeout_ms, session, password, read_only };
         self.connections.put_frames(slot, 1, |out| put_frame(out, |out| response.encode(out)));
-        let backlog = std::mem::take(&mut self.connections.at(slot).backlog);
-        for (frames, received_us) in backlog {
-            self.take_frames(slot, &frames, received_us, now);
-        }
+        self.take_backlog(slot, now);
     }
 
     /// A session with many ephemeral znodes is closed in several entries; what others want stands between them.

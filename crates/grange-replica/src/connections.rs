@@ -88,7 +88,9 @@ pub(crate) struct Connection {
     pub(crate) read_only: Option<bool>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) pending: VecDeque<Pending>,
-    /// Frames that came while the session was being made.
+    /// Whether a reconfig is under way, which is answered only when the members have changed. What comes behind it waits.
+    pub(crate) awaits_reconfig: bool,
+    /// Frames that came while the session was being made or a reconfig was under way.
     pub(crate) backlog: Vec<(Bytes, u64)>,
     /// Whether the leader has yet to be told that the client is alive.
     pub(crate) is_alive_untold: bool,
@@ -170,6 +172,7 @@ impl Connections {
             read_only,
             identities: Arc::new(identities),
             pending: VecDeque::new(),
+            awaits_reconfig: false,
             backlog: Vec::new(),
             is_alive_untold: false,
             out: Vec::new(),

@@ -3,28 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use grange_proto::wire::{DecodeError, Reader, put_i64, put_length};
+use grange_proto::wire::{DecodeError, Reader, put_bool, put_i64, put_length};
 
 use crate::config::{Genesis, RecoverError};
 use crate::entry::BatchId;
 use crate::members::Members;
+use crate::reconfig::Wish;
 
 const VERSION: u8 = 2;
 
 /// What is replicated besides the tree; part of every snapshot.
 ///
-/// Shape: version byte, the genesis, the members, and a vector of (member, run, next number), each `i64`.
+/// Shape: version byte, the genesis, the members, a `bool` and the reconfig under way if it is true, and a vector of (member, run, next number), each `i64`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EnsembleState {
     pub(crate) genesis: Genesis,
     pub(crate) members: Members,
+    /// The reconfig under way.
+    pub(crate) wish: Option<Wish>,
     /// For each member, its run and the number of the batch that comes next.
     streams: BTreeMap<u64, (u64, u64)>,
 }
 
 impl EnsembleState {
     pub(crate) fn new(genesis: Genesis, members: Members) -> EnsembleState {
-        EnsembleState { genesis, members, streams: BTreeMap::new() }
+        EnsembleState { genesis, members, wish: None, streams: BTreeMap::new() }
     }
 
     /// Takes note of a batch; returns false if it must not be applied.
@@ -64,6 +67,10 @@ impl EnsembleState {
         out.extend_from_slice(&self.genesis.cluster_id);
         out.extend_from_slice(&self.genesis.session_key);
         self.members.encode(&mut out);
+        put_bool(&mut out, self.wish.is_some());
+        if let Some(wish) = &self.wish {
+            wish.encode(&mut out);
+        }
         put_length(&mut out, self.streams.len());
         for (&member, &(run, next)) in &self.streams {
             for number in [member, run, next] {
@@ -89,11 +96,12 @@ impl EnsembleState {
         let cluster_id = reader.bytes(16)?.try_into().expect("as many bytes as asked for");
         let session_key = reader.bytes(32)?.try_into().expect("as many bytes as asked for");
         let members = Members::decode(reader)?;
+        let wish = if reader.bool()? { Some(Wish::decode(reader)?) } else { None };
         let count = reader.count(24)?;
         let mut number = || reader.i64().map(i64::cast_unsigned);
         let streams =
             (0..count).map(|_| Ok((number()?, (number()?, number()?)))).collect::<Result<_, DecodeError>>()?;
-        Ok(EnsembleState { genesis: Genesis { cluster_id, session_key }, members, streams })
+        Ok(EnsembleState { genesis: Genesis { cluster_id, session_key }, members, wish, streams })
     }
 }
 
@@ -111,6 +119,7 @@ mod tests {
     #[test]
     fn it_comes_back_as_it_went_in() {
         let mut state = state();
+        state.wish = Some(Wish::Servers([(3, "c:1:2".parse().unwrap())].into()));
         assert!(state.accept(BatchId { member: 3, run: 4, number: 0 }));
         assert_eq!(EnsembleState::decode(&state.encode()).unwrap(), state);
         assert!(EnsembleState::decode(&[9]).is_err());
@@ -137,6 +146,8 @@ mod tests {
         let change = MembersChange {
             time_ms: -1,
             completes_founding: true,
+            fulfils_wish: true,
+            expected: [(9, "x:1:2:observer".parse().unwrap())].into(),
             steps: vec![Step::Vote(MemberId(1)), Step::Learn(MemberId(2)), Step::Leave(MemberId(3))],
             members: vec![Member { id: MemberId(2), server_id: 255, spec }],
         };

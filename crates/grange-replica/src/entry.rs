@@ -7,13 +7,15 @@
 //!   buffer;
 //! - return: session `i64`, timeout `i32`: a client has come back to its session on a connection to this member;
 //! - end: session `i64`, term `i64`: the leader of that term goes on with closing a session. In any other term it means
-//!   nothing: another leader may have heard of the session since.
+//!   nothing: another leader may have heard of the session since;
+//! - end of a reconfig: term `i64`, and a `bool` that says whether it has come about: the leader of that term knows that
+//!   nothing is left to do for it, or that it cannot be done.
 //!
 //! A body is decoded when the entry is applied, by every member alike, so one that cannot be decoded fails alike too.
 
 use std::sync::Arc;
 
-use grange_proto::wire::{DecodeError, Reader, put_buffer, put_i32, put_i64};
+use grange_proto::wire::{DecodeError, Reader, put_bool, put_buffer, put_i32, put_i64};
 use grange_proto::{Op, SessionId};
 use grange_tree::{Identities, Policy};
 use hashbrown::HashMap;
@@ -23,6 +25,7 @@ const ITEM_IDENTITIES: u8 = 0;
 const ITEM_REQUEST: u8 = 1;
 const ITEM_RETURN: u8 = 2;
 const ITEM_END: u8 = 3;
+const ITEM_WISH_END: u8 = 4;
 const POLICY_ENFORCE_QUOTA: u8 = 1;
 const POLICY_SKIP_ACL: u8 = 2;
 const POLICY_EXTENDED_TYPES: u8 = 4;
@@ -53,6 +56,7 @@ pub(crate) enum Item<'a> {
     Request(RequestItem<'a>),
     Return { session: SessionId, timeout_ms: i32 },
     End { session: SessionId, term: u64 },
+    WishEnd { term: u64, is_fulfilled: bool },
 }
 
 /// One request.
@@ -90,7 +94,7 @@ impl<'a> Requests<'a> {
                 Item::Request(request) if request.identities >= identities_count => {
                     return Err(DecodeError::Unknown(0, "place of identities"));
                 }
-                Item::Request(_) | Item::Return { .. } | Item::End { .. } => {}
+                Item::Request(_) | Item::Return { .. } | Item::End { .. } | Item::WishEnd { .. } => {}
             }
         }
         Ok(batch)
@@ -115,6 +119,10 @@ impl<'a> Requests<'a> {
             ITEM_RETURN => {
                 let session = SessionId(self.items.i64()?);
                 Ok(Some(Item::Return { session, timeout_ms: self.items.i32()? }))
+            }
+            ITEM_WISH_END => {
+                let term = self.items.i64()?.cast_unsigned();
+                Ok(Some(Item::WishEnd { term, is_fulfilled: self.items.bool()? }))
             }
             ITEM_END => {
                 let session = SessionId(self.items.i64()?);
@@ -179,6 +187,14 @@ impl EntryBuilder {
         self.data.push(ITEM_END);
         put_i64(&mut self.data, session.0);
         put_i64(&mut self.data, term.cast_signed());
+        self.requests += 1;
+    }
+
+    /// Adds that the leader of `term` knows how a reconfig ends.
+    pub(crate) fn push_wish_end(&mut self, term: u64, is_fulfilled: bool) {
+        self.data.push(ITEM_WISH_END);
+        put_i64(&mut self.data, term.cast_signed());
+        put_bool(&mut self.data, is_fulfilled);
         self.requests += 1;
     }
 
@@ -268,6 +284,7 @@ mod tests {
         let policy = Policy { enforce_quota: true, skip_acl: false, extended_types: true, reconfig: true };
         builder.push_return(SessionId(10), 4000);
         builder.push_end(SessionId(11), u64::MAX);
+        builder.push_wish_end(12, true);
         let batch = BatchId { member: 1, run: u64::MAX, number: 3 };
         let mut data = builder.take(batch);
         stamp(&mut data, 42, policy);
@@ -281,6 +298,7 @@ mod tests {
                 Item::Identities(identities) => table.push(identities),
                 Item::Request(r) => seen.push((r.session.0, r.op, r.body, table[r.identities] == *local)),
                 Item::Return { session, timeout_ms } => assert_eq!((session.0, timeout_ms), (10, 4000)),
+                Item::WishEnd { term, is_fulfilled } => assert_eq!((term, is_fulfilled), (12, true)),
                 Item::End { session, term } => assert_eq!((session.0, term), (11, u64::MAX)),
             }
         }

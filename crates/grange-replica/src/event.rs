@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use grange_proto::{SessionId, Zxid};
+use grange_proto::{ServerSpec, SessionId, Zxid};
 use grange_tree::TreeSnapshot;
 
 use crate::config::RecoveredSnapshot;
@@ -237,6 +237,8 @@ pub enum Action {
     },
     /// These are the members now, this one included: keep a link to each of them, and to no others but candidates.
     Members(Vec<Member>),
+    /// Servers that are no members and are to become some: keep links to these too, until the next list of members.
+    Candidates(Vec<(u8, ServerSpec)>),
     /// Nothing keeps this member from stopping: the answer to [`Event::Resign`].
     Resigned,
     /// The answer to [`Event::Inspect`].

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use grange_proto::SessionId;
+use grange_proto::{Role, SessionId};
 
 use crate::entry::{self, Requests};
 use crate::event::{Action, Now};
 use crate::members::MemberId;
 use crate::peer::PeerMessage;
 use crate::read_points::Waiter;
+use crate::reconfig::Servers;
 use crate::replica::Replica;
 
 /// Without a sign of a leader for so long a member serves no clients any more: what they read grows old, and they may
@@ -294,6 +295,19 @@ impl Replica {
         } else if let Some(heir) = heir.filter(|_| self.engine.can_propose()) {
             self.engine.transfer_to(heir);
         }
+    }
+
+    /// Returns the voter that lacks least among those that are to vote in the future too.
+    pub(crate) fn heir_among(&self, servers: &Servers) -> Option<MemberId> {
+        let members = &self.ensemble.as_ref()?.members;
+        let stays = |id: MemberId| {
+            let member = members.get(id).filter(|member| members.conf.voters.contains(&member.id.0));
+            member
+                .is_some_and(|member| servers.get(&member.server_id).is_some_and(|spec| spec.role == Role::Participant))
+        };
+        let own = self.config.ensemble.member.id;
+        let others = self.peers.keys().copied().filter(|&id| id != own && stays(id));
+        others.max_by_key(|&id| (self.engine.follower(id).map(|follower| follower.matched), std::cmp::Reverse(id)))
     }
 
     /// Returns the voter that lacks least.

@@ -29,6 +29,7 @@ mod proposals;
 mod read_points;
 mod reads;
 mod reaper;
+mod reconfig;
 mod report;
 mod sessions;
 mod snapshots;

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use grange_proto::wire::{DecodeError, Reader, put_bool, put_i64, put_length, put_text};
 use grange_proto::{Role, ServerSpec, Zxid};
 
+use crate::reconfig::{Servers, put_servers, take_servers};
+
 /// Names a member in everything that is voted on: drawn at random with its data directory, never used again.
 ///
 /// A server that lost its disk comes back as another member, so it cannot vote twice where its old self has voted.
@@ -112,15 +114,18 @@ pub(crate) enum Step {
 
 /// A change of the members, as an entry of the log holds it.
 ///
-/// Shape: the time `i64`, a byte that says whether it completes the founding, a vector of steps (kind byte, id `i64`),
-/// and a vector of the members that are new or have new addresses. Without steps it ends the way from one set of
-/// voters to another.
+/// Shape: the time `i64`; two `bool`s that say whether it completes the founding and whether it fulfils the reconfig
+/// under way; a vector of steps (kind byte, id `i64`); a vector of the members that are new or have new addresses; and
+/// the servers that are to be members once they are there. Without steps it ends the way from one set of voters to
+/// another.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct MembersChange {
     pub(crate) time_ms: i64,
     pub(crate) completes_founding: bool,
+    pub(crate) fulfils_wish: bool,
     pub(crate) steps: Vec<Step>,
     pub(crate) members: Vec<Member>,
+    pub(crate) expected: Servers,
 }
 
 impl MembersChange {
@@ -128,6 +133,7 @@ impl MembersChange {
         let mut out = Vec::new();
         put_i64(&mut out, self.time_ms);
         put_bool(&mut out, self.completes_founding);
+        put_bool(&mut out, self.fulfils_wish);
         put_length(&mut out, self.steps.len());
         for step in &self.steps {
             let (kind, id) = match step {
@@ -140,13 +146,14 @@ impl MembersChange {
         }
         put_length(&mut out, self.members.len());
         self.members.iter().for_each(|member| member.encode(&mut out));
+        put_servers(&mut out, &self.expected);
         out
     }
 
     pub(crate) fn decode(data: &[u8]) -> Result<MembersChange, DecodeError> {
         let mut reader = Reader::new(data);
         let time_ms = reader.i64()?;
-        let completes_founding = reader.bool()?;
+        let (completes_founding, fulfils_wish) = (reader.bool()?, reader.bool()?);
         let count = reader.count(9)?;
         let steps = (0..count)
             .map(|_| {
@@ -162,7 +169,8 @@ impl MembersChange {
             .collect::<Result<_, _>>()?;
         let count = reader.count(MEMBER_BYTES_MIN)?;
         let members = (0..count).map(|_| Member::decode(&mut reader)).collect::<Result<_, _>>()?;
-        Ok(MembersChange { time_ms, completes_founding, steps, members })
+        let expected = take_servers(&mut reader)?;
+        Ok(MembersChange { time_ms, completes_founding, fulfils_wish, steps, members, expected })
     }
 }
 
@@ -171,6 +179,8 @@ impl MembersChange {
 pub(crate) struct Members {
     pub(crate) conf: Conf,
     records: BTreeMap<u64, Member>,
+    /// Servers that belong to the ensemble and have not been there yet; they will be observers.
+    expected: Servers,
     /// False until all servers that were to found the ensemble together are members.
     pub(crate) is_founded: bool,
     /// The transaction of the last change.
@@ -181,7 +191,8 @@ impl Members {
     /// The members of a new ensemble: the founder alone.
     pub(crate) fn founded_by(member: Member, is_founded: bool) -> Members {
         let conf = Conf { voters: vec![member.id.0], ..Conf::default() };
-        Members { conf, records: BTreeMap::from([(member.id.0, member)]), is_founded, version: Zxid::ZERO }
+        let records = BTreeMap::from([(member.id.0, member)]);
+        Members { conf, records, expected: Servers::new(), is_founded, version: Zxid::ZERO }
     }
 
     /// Walks the members in the order of their ids.
@@ -203,20 +214,44 @@ impl Members {
     pub(crate) fn change(&mut self, change: &MembersChange, conf: Conf, version: Zxid) {
         self.records.extend(change.members.iter().map(|member| (member.id.0, member.clone())));
         self.records.retain(|&id, _| conf.contains(MemberId(id)));
+        if change.fulfils_wish {
+            self.expected = change.expected.clone();
+        }
+        self.expected.retain(|server_id, _| !self.records.values().any(|member| member.server_id == *server_id));
         self.is_founded |= change.completes_founding;
         self.conf = conf;
         self.version = version;
     }
 
+    /// Returns the servers with the parts they play now, those that are expected included.
+    pub(crate) fn servers(&self) -> Servers {
+        let members = self.iter().filter(|member| !member.spec.peers.is_empty()).map(|member| {
+            let role = if self.conf.voters.contains(&member.id.0) { Role::Participant } else { Role::Observer };
+            (member.server_id, ServerSpec { role, ..member.spec.clone() })
+        });
+        self.expected.clone().into_iter().chain(members).collect()
+    }
+
+    /// Returns the servers that are to be members once they are there.
+    pub(crate) fn expected(&self) -> &Servers {
+        &self.expected
+    }
+
+    /// Returns true for a server that was never meant to have others.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.iter().all(|member| member.spec.peers.is_empty())
+    }
+
+    /// Returns the transaction of the last change.
+    pub(crate) fn version(&self) -> Zxid {
+        self.version
+    }
+
     /// Returns the data of `/zookeeper/config`.
     pub(crate) fn config_text(&self) -> String {
-        let mut servers: Vec<&Member> = self.iter().filter(|member| !member.spec.peers.is_empty()).collect();
-        servers.sort_unstable_by_key(|member| member.server_id);
         let mut text = String::new();
-        for member in servers {
-            let role = if self.conf.voters.contains(&member.id.0) { Role::Participant } else { Role::Observer };
-            let spec = ServerSpec { role, ..member.spec.clone() };
-            writeln!(text, "server.{}={spec}", member.server_id).expect("text takes everything");
+        for (server_id, spec) in self.servers() {
+            writeln!(text, "server.{server_id}={spec}").expect("text takes everything");
         }
         write!(text, "version={:x}", self.version.0).expect("text takes everything");
         text
@@ -226,6 +261,7 @@ impl Members {
         self.conf.encode(out);
         put_length(out, self.records.len());
         self.iter().for_each(|member| member.encode(out));
+        put_servers(out, &self.expected);
         put_bool(out, self.is_founded);
         put_i64(out, self.version.0);
     }
@@ -235,6 +271,7 @@ impl Members {
         let count = reader.count(MEMBER_BYTES_MIN)?;
         let records =
             (0..count).map(|_| Member::decode(reader).map(|member| (member.id.0, member))).collect::<Result<_, _>>()?;
-        Ok(Members { conf, records, is_founded: reader.bool()?, version: Zxid(reader.i64()?) })
+        let expected = take_servers(reader)?;
+        Ok(Members { conf, records, expected, is_founded: reader.bool()?, version: Zxid(reader.i64()?) })
     }
 }

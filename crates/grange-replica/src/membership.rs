@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use grange_proto::Role;
+use grange_proto::{Role, ServerSpec};
 
 use crate::config::EnsembleConfig;
 use crate::engine::Engine;
 use crate::ensemble::EnsembleState;
 use crate::event::{Action, LogEntry, Now};
 use crate::members::{Conf, Member, MemberId, Members, MembersChange, Step};
+use crate::reconfig::{Servers, Wish};
 use crate::replica::Replica;
 
 /// Another server that this one has a link to.
@@ -37,7 +38,7 @@ impl Replica {
     }
 
     /// Applies a change of the members.
-    pub(crate) fn apply_members(&mut self, entry: &LogEntry, out: &mut Vec<Action>) {
+    pub(crate) fn apply_members(&mut self, entry: &LogEntry, now: Now, out: &mut Vec<Action>) {
         let change = match MembersChange::decode(&entry.data) {
             Ok(change) => change,
             Err(why) => panic!("entry {} cannot be read by this version: {why}", entry.index),
@@ -57,18 +58,39 @@ impl Replica {
             self.fire_all(&changes, zxid);
             self.changes = changes;
         }
+        if change.fulfils_wish {
+            self.fulfil_wish(now);
+        }
         self.tell_members(out);
     }
 
     /// Tells the edge who the members are.
     pub(crate) fn tell_members(&self, out: &mut Vec<Action>) {
         if let Some(ensemble) = &self.ensemble {
-            out.push(Action::Members(ensemble.members.iter().cloned().collect()));
+            let members = &ensemble.members;
+            out.push(Action::Members(members.iter().cloned().collect()));
+            let wished = match &ensemble.wish {
+                Some(Wish::Servers(servers)) => servers.iter().collect(),
+                _ => Vec::new(),
+            };
+            let candidates: BTreeMap<u8, ServerSpec> = members
+                .expected()
+                .iter()
+                .chain(wished)
+                .filter(|(server_id, _)| members.with_server_id(**server_id).is_none())
+                .map(|(&server_id, spec)| (server_id, spec.clone()))
+                .collect();
+            if !candidates.is_empty() {
+                out.push(Action::Candidates(candidates.into_iter().collect()));
+            }
         }
     }
 
     /// Proposes, as leader, the next change of the members that is due, if there is any.
     pub(crate) fn tend_members(&mut self, now: Now) {
+        if self.leadership.is_leading {
+            self.tend_wish(now);
+        }
         if !self.leadership.is_leading || !self.engine.can_propose() || self.engine.has_pending_members() {
             return;
         }
@@ -100,12 +122,78 @@ impl Due<'_> {
     fn next(&self) -> Option<MembersChange> {
         if self.conf().is_joint() {
             // The way to the new set of voters ends with an empty change. Before it the founder alone could not be lost.
-            return Some(MembersChange { completes_founding: !self.members().is_founded, ..MembersChange::default() });
+            let change = MembersChange { completes_founding: !self.members().is_founded, ..MembersChange::default() };
+            return Some(self.fulfilment(change));
         }
         if !self.members().is_founded {
             return self.founding();
         }
-        self.promotion().or_else(|| self.addition())
+        match &self.ensemble.wish {
+            Some(Wish::Servers(servers)) => self.towards(servers),
+            _ => self.promotion().or_else(|| self.addition()),
+        }
+    }
+
+    /// Marks a change behind which the members are as the reconfig under way asks for.
+    fn fulfilment(&self, change: MembersChange) -> MembersChange {
+        let Some(Wish::Servers(servers)) = &self.ensemble.wish else { return change };
+        let members = self.members();
+        let is_as_wished = members.iter().filter(|member| !member.spec.peers.is_empty()).all(|member| {
+            let votes = self.conf().voters.contains(&member.id.0);
+            servers.get(&member.server_id).is_some_and(|spec| (spec.role == Role::Participant) == votes)
+        });
+        let is_complete = servers
+            .iter()
+            .all(|(&server_id, spec)| spec.role == Role::Observer || members.with_server_id(server_id).is_some());
+        if !is_as_wished || !is_complete {
+            return change;
+        }
+        let absent = servers.iter().filter(|(server_id, _)| members.with_server_id(**server_id).is_none());
+        let expected = absent.map(|(&server_id, spec)| (server_id, spec.clone())).collect();
+        MembersChange { fulfils_wish: true, expected, ..change }
+    }
+
+    /// The next step of a reconfig: newcomers follow first, and when those who are to vote lack next to nothing, all
+    /// changes at once.
+    fn towards(&self, servers: &Servers) -> Option<MembersChange> {
+        let mut newcomers = MembersChange::default();
+        for (&server_id, spec) in servers {
+            if self.members().with_server_id(server_id).is_some() {
+                continue;
+            }
+            match self.blank(server_id) {
+                // It is no participant yet in any respect, for the case that the reconfig is given up.
+                Some(member) => {
+                    let spec = ServerSpec { role: Role::Observer, ..spec.clone() };
+                    newcomers.add(Member { spec, ..member.clone() }, Role::Observer);
+                }
+                None if spec.role == Role::Participant => return None,
+                None => {}
+            }
+        }
+        if !newcomers.steps.is_empty() {
+            return Some(newcomers);
+        }
+        let mut change = MembersChange::default();
+        for member in self.members().iter().filter(|member| !member.spec.peers.is_empty()) {
+            let votes = self.conf().voters.contains(&member.id.0);
+            match servers.get(&member.server_id) {
+                None => change.steps.push(Step::Leave(member.id)),
+                Some(spec) => {
+                    let is_caught_up = || {
+                        member.id == self.config.member.id
+                            || self.engine.follower(member.id).is_some_and(|follower| follower.is_caught_up)
+                    };
+                    match spec.role {
+                        Role::Participant if !votes && !is_caught_up() => return None,
+                        Role::Participant => change.steps.push(Step::Vote(member.id)),
+                        Role::Observer => change.steps.push(Step::Learn(member.id)),
+                    }
+                    change.members.push(Member { spec: spec.clone(), ..member.clone() });
+                }
+            }
+        }
+        Some(change).filter(|change| !change.steps.is_empty())
     }
 
     /// A blank server that is linked and has this number.
@@ -143,7 +231,8 @@ impl Due<'_> {
     /// A server of the configuration that has no data is added, as a learner first. A member that has the same number
     /// has lost its disk: it leaves.
     fn addition(&self) -> Option<MembersChange> {
-        self.config.servers.iter().find_map(|(server_id, spec)| {
+        let listed = self.config.servers.iter().map(|(server_id, spec)| (server_id, spec));
+        listed.chain(self.members().expected()).find_map(|(server_id, spec)| {
             let member = self.blank(*server_id)?;
             let mut change = MembersChange::default();
             if let Some(former) = self.members().with_server_id(*server_id) {
@@ -152,7 +241,7 @@ impl Due<'_> {
                 }
                 change.steps.push(Step::Leave(former.id));
             }
-            let spec = grange_proto::ServerSpec { role: spec.role, ..member.spec.clone() };
+            let spec = ServerSpec { role: spec.role, ..member.spec.clone() };
             change.add(Member { spec, ..member.clone() }, Role::Observer);
             Some(change)
         })

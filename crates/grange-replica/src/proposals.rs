@@ -96,6 +96,13 @@ impl Proposals {
         self.origins.push_back(Origin::Own);
     }
 
+    /// Adds that this member, as the leader of `term`, knows how a reconfig ends.
+    pub(crate) fn push_wish_end(&mut self, term: u64, is_fulfilled: bool) {
+        self.make_room();
+        self.builder.push_wish_end(term, is_fulfilled);
+        self.origins.push_back(Origin::Own);
+    }
+
     fn make_room(&mut self) {
         if self.builder.len() == ENTRY_REQUESTS_MAX || self.builder.bytes() >= ENTRY_BYTES_MAX {
             let builder = std::mem::replace(&mut self.builder, EntryBuilder::new());

@@ -52,6 +52,9 @@ pub struct Replica {
     pub(crate) alive: Vec<(ConnSlot, ConnId)>,
     /// Requests that wait until a session with many ephemerals is closed.
     pub(crate) closing: BTreeMap<SessionId, Origin>,
+    /// Who waits for the reconfig under way, and since when the leader waits for those who are to vote.
+    pub(crate) wish_origin: Option<Origin>,
+    pub(crate) wish_since_ms: Option<u64>,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Connections,
     pub(crate) watches: Watches,
@@ -152,6 +155,8 @@ impl Replica {
             peers: BTreeMap::new(),
             alive: Vec::new(),
             closing: BTreeMap::new(),
+            wish_origin: None,
+            wish_since_ms: None,
             sessions: Sessions::new(config.tick_ms, seed),
             connections: Connections::new(seed),
             watches: Watches::new(seed),
@@ -336,6 +341,7 @@ impl Replica {
         self.snapshots.received(mark.0);
         self.birth = Birth::Done { reset_log: None };
         self.closing.clear();
+        self.wish_origin = None;
         self.forget_digests();
         self.stop_serving();
         self.members_told = true;
@@ -505,14 +511,30 @@ impl Replica {
             Phase::Closing | Phase::Gone => return,
         }
         self.heard(slot, now);
+        if self.connections.at(slot).awaits_reconfig {
+            self.connections.at(slot).backlog.push((frames.clone(), received_us));
+            return;
+        }
         let mut rest: &[u8] = frames;
         while let Ok(Some((payload, behind))) = split_frame(rest, usize::MAX) {
             rest = behind;
             self.connections.count_received(slot);
             self.take_request(slot, frames, payload, received_us, now);
-            if self.connections.at(slot).phase != Phase::Serving {
+            let conn = self.connections.at(slot);
+            if conn.awaits_reconfig && !rest.is_empty() {
+                conn.backlog.push((frames.slice_ref(rest), received_us));
+            }
+            if conn.phase != Phase::Serving || conn.awaits_reconfig {
                 break;
             }
+        }
+    }
+
+    /// Takes the frames that waited.
+    pub(crate) fn take_backlog(&mut self, slot: ConnSlot, now: Now) {
+        let backlog = std::mem::take(&mut self.connections.at(slot).backlog);
+        for (frames, received_us) in backlog {
+            self.take_frames(slot, &frames, received_us, now);
         }
     }
 
@@ -535,6 +557,7 @@ impl Replica {
             Class::Write => {
                 let conn = self.connections.at(slot);
                 conn.wait_for_write();
+                conn.awaits_reconfig = op == Op::Reconfig;
                 if op == Op::CloseSession {
                     conn.phase = Phase::Closing;
                 }

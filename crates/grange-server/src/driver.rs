@@ -232,9 +232,11 @@ impl Driver {
                 }
                 Action::PurgeLog { first_kept } => self.log.purge(first_kept),
                 Action::ReadLog { first, end, bytes_max } => self.log.read(LogRange { first, end, bytes_max }),
-                Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::Members(_) | Action::Resigned => {
-                    self.perform_linked(action);
-                }
+                Action::SendPeer { .. }
+                | Action::SendSnapshot { .. }
+                | Action::Members(_)
+                | Action::Candidates(_)
+                | Action::Resigned => self.perform_linked(action),
                 Action::Inspected { token, report } => {
                     outgoing[worker_of(token)].push(Command::Inspected { token, report });
                 }
@@ -261,6 +263,7 @@ impl Driver {
                 started
             }
             Action::Members(members) => ensemble.peers.set_members(members),
+            Action::Candidates(candidates) => ensemble.peers.set_candidates(candidates),
             _ => {
                 ensemble.is_resigned |= matches!(action, Action::Resigned);
                 Ok(())

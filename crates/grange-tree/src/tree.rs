@@ -102,7 +102,7 @@ impl Tree {
     /// Applies a write.
     ///
     /// Changes are appended to `changes`, none if the request fails. Requests that are no writes are refused as
-    /// `Unimplemented`; so is reconfig, which needs an ensemble, unless it is switched off, which counts first.
+    /// `Unimplemented`; reconfig goes to [`Tree::admit_reconfig`].
     pub fn apply<'r>(
         &mut self,
         cx: &WriteContext<'_>,
@@ -138,7 +138,6 @@ impl Tree {
             Request::Delete(request) => self.delete(cx, request, changes).map(|()| Applied::Deleted),
             Request::SetAcl(request) => self.set_acl(cx, request).map(Applied::AclSet),
             Request::Multi(ops) => self.multi(cx, ops, changes).map(Applied::Multi),
-            Request::Reconfig(_) if !cx.policy.reconfig => Err(ErrorCode::ReconfigDisabled),
             _ => Err(ErrorCode::Unimplemented),
         }
     }
@@ -162,6 +161,32 @@ impl Tree {
             }
             _ => Err(ErrorCode::SessionExpired),
         }
+    }
+
+    /// Decides whether a reconfig may be done; `plan` says what it would be.
+    ///
+    /// Errors: `SessionExpired`, `SessionMoved`, `ReconfigDisabled` if it is switched off, what `plan` returns, and
+    /// `NoAuth` if the asker may not write `/zookeeper/config`. Source: `PrepRequestProcessor.pRequest2Txn`.
+    pub fn admit_reconfig<T>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        plan: impl FnOnce() -> Result<T, ErrorCode>,
+    ) -> Result<T, ErrorCode> {
+        self.last_zxid = cx.zxid;
+        self.check_session(cx)?;
+        if !cx.policy.reconfig {
+            return Err(ErrorCode::ReconfigDisabled);
+        }
+        let planned = plan()?;
+        let place = self.store.find(CONFIG_PATH).expect("it cannot be deleted");
+        crate::acl::check(self.store.acl(place.key), grange_proto::Perms::WRITE, cx.asker())?;
+        Ok(planned)
+    }
+
+    /// Returns the data of `/zookeeper/config` and its stat.
+    pub fn config(&self) -> (&[u8], Stat) {
+        let place = self.store.find(CONFIG_PATH).expect("it cannot be deleted");
+        (self.store.node(place.key).data().unwrap_or_default(), self.store.stat(place.key))
     }
 
     /// Replaces the data of `/zookeeper/config`, whose version stays -1.

@@ -16,8 +16,8 @@ use grange_proto::request::RequestHeader;
 use grange_proto::response::{ReplyHeader, Response, TextBody, put_reply};
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Stat, Xid, Zxid};
 
-/// What the server does wrong. Only getData goes wrong, so that making and deleting znodes works; the counts are
-/// those of one connection's getData requests.
+/// What the server does wrong. Only getData and handshakes go wrong, so that making and deleting znodes works; the
+/// counts are those of one connection's getData requests, or of the server's handshakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
@@ -26,6 +26,7 @@ pub(crate) enum Fault {
     WrongXidAfter(u64),
     ShortValueAfter(u64),
     StallOnceAt { request: u64, time: Duration },
+    SessionRefusedEvery(usize),
 }
 
 pub(crate) struct AnswerServer {
@@ -36,6 +37,7 @@ pub(crate) struct AnswerServer {
 #[derive(Default)]
 struct Shared {
     znodes: Mutex<BTreeMap<String, Vec<u8>>>,
+    handshakes: Mutex<usize>,
     sessions_closed: Mutex<usize>,
     closed: Condvar,
 }
@@ -91,13 +93,14 @@ impl Serving {
         stream.set_nodelay(true)?;
         let request = read_frame(&mut stream)?;
         let request = ConnectRequest::decode(&request).map_err(io::Error::other)?;
-        let response = ConnectResponse {
+        let accepted = ConnectResponse {
             protocol_version: 0,
             timeout_ms: request.timeout_ms,
             session: SessionId(1),
             password: [0; 16],
             read_only: request.read_only,
         };
+        let response = if self.refuses() { ConnectResponse::refused(request.read_only) } else { accepted };
         let mut out = Vec::new();
         put_frame(&mut out, |out| response.encode(out));
         loop {
@@ -111,6 +114,12 @@ impl Serving {
                 return io::copy(&mut stream, &mut io::sink()).map(drop);
             }
         }
+    }
+
+    fn refuses(&self) -> bool {
+        let mut handshakes = self.shared.handshakes.lock().unwrap();
+        *handshakes += 1;
+        matches!(self.fault, Fault::SessionRefusedEvery(count) if handshakes.is_multiple_of(count))
     }
 
     /// Appends the reply; `None` ends the connection.

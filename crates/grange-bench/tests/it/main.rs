@@ -172,6 +172,16 @@ fn sessions_are_opened_held_and_closed() {
     server.wait_until_closed(50);
 }
 
+/// Each connection has a thread at this server, so the answers come in any order.
+#[test]
+fn sessions_that_are_refused_are_reported_and_the_others_counted() {
+    let (report, server) = run(Operation::Sessions, Extent::Count(60), Fault::SessionRefusedEvery(4));
+    let report = report.unwrap();
+    assert_eq!((report.operations, report.latency.count, report.connections_lost), (45, 45, 15));
+    assert_eq!(report.reasons, ["the server refuses the session"]);
+    server.wait_until_closed(45);
+}
+
 #[test]
 fn a_server_that_is_not_there_is_an_error() {
     let server = AnswerServer::start(Fault::None);

@@ -268,6 +268,7 @@ impl Cluster {
             Action::SendPeer { to, message } => self.deliver(id, to, message),
             Action::SendSnapshot { to, index, term, message } => self.deliver_snapshot(id, to, (index, term), message),
             Action::Members(members) => site.members = members,
+            Action::Candidates(_) => {}
             Action::Resigned => site.has_resigned = true,
             Action::Inspected { report, .. } => site.report = Some(*report),
         }

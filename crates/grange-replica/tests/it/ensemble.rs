@@ -1,9 +1,11 @@
 //! What holds with several members.
 
-use grange_replica::{MemberId, Mode, SnapshotPolicy};
+use grange_proto::Request;
+use grange_proto::request::Reconfig;
+use grange_replica::{MemberId, Mode, ReplicaConfig, SnapshotPolicy};
 
 use crate::cluster::Cluster;
-use crate::harness::{Seen, create, exists, get, raw, set};
+use crate::harness::{Seen, create, exists, frame, get, raw, set};
 
 const OK: i32 = 0;
 const PERSISTENT: i32 = 0;
@@ -233,4 +235,106 @@ fn a_server_that_stood_alone_grows_to_three() {
     assert_eq!(cluster.summary(1).mode, Mode::Leader);
     assert_eq!(cluster.summary(3).mode, Mode::Follower);
     assert_eq!(cluster.summary(3).znodes, 5);
+}
+
+fn reconfig(xid: i32, joining: Option<&str>, leaving: Option<&str>, config_id: i64) -> Vec<u8> {
+    frame(xid, &Request::Reconfig(Reconfig { joining, leaving, new_members: None, config_id }))
+}
+
+/// Three members that let everybody change them.
+fn open_cluster() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    let open = |config: &mut ReplicaConfig| {
+        config.policy.reconfig = true;
+        config.policy.skip_acl = true;
+    };
+    for id in 1..=3 {
+        cluster.configure(id, open);
+        cluster.kill(id);
+        cluster.boot(id);
+        assert!(cluster.pass_until(2000, |cluster| (1..=3).all(|id| cluster.is_serving(id))));
+    }
+    cluster
+}
+
+#[test]
+fn a_reconfig_adds_a_server_that_is_there_and_gives_it_a_vote() {
+    let mut cluster = open_cluster();
+    cluster.add(4, &[1, 2, 3, 4], false);
+    cluster.boot(4);
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, reconfig(1, Some("server.4=host4:2888:3888;2181"), None, -1));
+    cluster.send(2, conn, reconfig(2, None, Some("1"), -1));
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(4)));
+    cluster.pass(2000);
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK), Seen::Reply(2, OK)], "one waits for the other");
+    assert_eq!(cluster.members(2).len(), 3);
+}
+
+#[test]
+fn a_reconfig_removes_a_server_even_the_one_that_leads() {
+    let mut cluster = open_cluster();
+    let leader = cluster.leader();
+    let other = if leader == 2 { 3 } else { 2 };
+    let (conn, _) = cluster.connect(other, None);
+    cluster.send(other, conn, reconfig(1, None, Some(&leader.to_string()), -1));
+    cluster.pass(2000);
+    assert_eq!(cluster.seen(other, conn), [Seen::Reply(1, OK)]);
+    assert_eq!(cluster.members(other).len(), 2);
+    assert!(cluster.members(other).iter().all(|(id, _)| *id != leader));
+    cluster.kill(leader);
+    cluster.send(other, conn, create(2, "/a", PERSISTENT));
+    cluster.pass(100);
+    assert_eq!(cluster.seen(other, conn), [Seen::Reply(2, OK)]);
+}
+
+#[test]
+fn a_reconfig_expects_an_observer_and_refuses_a_voter_that_is_not_there() {
+    let mut cluster = open_cluster();
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, reconfig(1, Some("server.9=host9:2888:3888:observer;2181"), None, -1));
+    cluster.pass(200);
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK)]);
+    cluster.send(2, conn, reconfig(2, Some("server.8=host8:2888:3888;2181"), None, -1));
+    let (other, _) = cluster.connect(1, None);
+    cluster.send(1, other, reconfig(1, None, Some("3"), -1));
+    assert_eq!(cluster.seen(1, other), [Seen::Reply(1, -14)]);
+    for _ in 0..8 {
+        cluster.pass(1000);
+        cluster.send(2, conn, raw(-2, 11, &[]));
+    }
+    assert_eq!(cluster.seen(2, conn)[0], Seen::Reply(2, -13));
+    cluster.seen(2, conn);
+    cluster.send(2, conn, reconfig(3, None, Some("9"), 1));
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(3, -103)]);
+    cluster.add(9, &[], false);
+    cluster.boot(9);
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(9)));
+    assert_eq!(cluster.summary(9).mode, Mode::Observer);
+}
+
+#[test]
+fn a_reconfig_moves_leadership() {
+    let mut cluster = open_cluster();
+    let leader = cluster.leader();
+    let heir = if leader == 2 { 3 } else { 2 };
+    let (conn, _) = cluster.connect(leader, None);
+    cluster.send(leader, conn, reconfig(1, Some(&format!("leader={heir}")), None, -1));
+    cluster.pass(500);
+    assert_eq!(cluster.seen(leader, conn), [Seen::Reply(1, OK)]);
+    assert_eq!(cluster.leader(), heir);
+}
+
+#[test]
+fn who_may_not_write_the_configuration_may_not_change_the_members() {
+    let mut cluster = Cluster::new(3);
+    for id in 1..=3 {
+        cluster.configure(id, |config| config.policy.reconfig = true);
+        cluster.kill(id);
+        cluster.boot(id);
+        cluster.pass(1000);
+    }
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, reconfig(1, None, Some("3"), -1));
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, -102)]);
 }

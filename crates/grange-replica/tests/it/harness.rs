@@ -146,7 +146,7 @@ impl Edge {
                     self.step(vec![Event::SnapshotSaved { index }]);
                 }
             }
-            Action::PurgeLog { .. } | Action::Members(_) | Action::Resigned => {}
+            Action::PurgeLog { .. } | Action::Members(_) | Action::Candidates(_) | Action::Resigned => {}
             Action::SendPeer { .. } | Action::SendSnapshot { .. } | Action::ReadLog { .. } => {
                 panic!("a member that stands alone has no peers")
             }

@@ -468,10 +468,6 @@ impl Acceptor {
             self.facts.stats.connections_refused.add(1);
             return None;
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "the socket is gone already");
-            return None;
-        }
         self.facts.stats.connections_accepted.add(1);
         Some(Accepted { stream, peer, permit })
     }

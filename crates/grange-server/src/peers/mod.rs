@@ -136,9 +136,17 @@ pub(crate) struct Peers {
     shared: Arc<Shared>,
     /// The servers of the configuration.
     configured: Vec<(u8, ServerSpec)>,
-    members: Mutex<Vec<Member>>,
+    wanted: Mutex<Wanted>,
     listener: TcpListener,
     local_addr: SocketAddr,
+}
+
+/// The servers that the replica wants links to.
+#[derive(Debug, Default)]
+struct Wanted {
+    members: Vec<Member>,
+    /// Those that are to become members.
+    candidates: Vec<(u8, ServerSpec)>,
 }
 
 /// What the threads of the links share.
@@ -206,7 +214,7 @@ impl Peers {
         });
         let accepting = listener.try_clone()?;
         let peers =
-            Peers { shared: Arc::clone(&shared), configured: servers, members: Mutex::default(), listener, local_addr };
+            Peers { shared: Arc::clone(&shared), configured: servers, wanted: Mutex::default(), listener, local_addr };
         shared.spawn("peer-accept", move |shared| {
             acceptor::run(shared, &accepting);
             Ok(())
@@ -240,17 +248,25 @@ impl Peers {
     ///
     /// Errors: the system has no thread to give.
     pub(crate) fn set_members(&self, members: Vec<Member>) -> io::Result<()> {
-        *self.members.lock().expect(NEVER_POISONED) = members;
+        *self.wanted.lock().expect(NEVER_POISONED) = Wanted { members, candidates: Vec::new() };
+        self.dial_all()
+    }
+
+    /// Keeps links to these servers too, until the members are set again.
+    ///
+    /// Errors: the system has no thread to give.
+    pub(crate) fn set_candidates(&self, candidates: Vec<(u8, ServerSpec)>) -> io::Result<()> {
+        self.wanted.lock().expect(NEVER_POISONED).candidates = candidates;
         self.dial_all()
     }
 
     /// Returns the lines `server.N` of the members, or of the configuration as long as there are none.
     pub(crate) fn membership(&self) -> Vec<(u8, ServerSpec)> {
-        let members = self.members.lock().expect(NEVER_POISONED);
-        if members.is_empty() {
+        let wanted = self.wanted.lock().expect(NEVER_POISONED);
+        if wanted.members.is_empty() {
             return self.configured.clone();
         }
-        members.iter().map(|member| (member.server_id, member.spec.clone())).collect()
+        wanted.members.iter().map(|member| (member.server_id, member.spec.clone())).collect()
     }
 
     /// Notes that this server has data now.
@@ -287,9 +303,10 @@ impl Peers {
         let own = self.shared.registry.own().member.server_id;
         let mut targets: BTreeMap<u8, Vec<Address>> = BTreeMap::new();
         // What the ensemble has agreed on is newer than what a file says.
-        let members = self.members.lock().expect(NEVER_POISONED);
-        let members = members.iter().map(|member| (member.server_id, &member.spec));
-        for (server_id, spec) in members.chain(self.configured.iter().map(|(id, spec)| (*id, spec))) {
+        let wanted = self.wanted.lock().expect(NEVER_POISONED);
+        let members = wanted.members.iter().map(|member| (member.server_id, &member.spec));
+        let others = wanted.candidates.iter().chain(&self.configured).map(|(id, spec)| (*id, spec));
+        for (server_id, spec) in members.chain(others) {
             let known = targets.entry(server_id).or_default();
             for address in dialer::addresses(spec) {
                 if !known.contains(&address) {

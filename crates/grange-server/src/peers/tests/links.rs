@@ -170,3 +170,14 @@ fn members_are_looked_for_where_the_ensemble_says() {
     b.until("up 101 blank");
     assert_eq!(a.peers.membership(), [(2, spec(at_b))]);
 }
+
+#[test]
+fn candidates_are_linked_until_the_members_are_known_again() {
+    let ((listen_a, at_a), (listen_b, at_b)) = (listen(), listen());
+    let a = FakeConfig::new(1, &listen_a, &[(1, at_a)]).start();
+    let _b = FakeConfig::new(2, &listen_b, &[(2, at_b)]).start();
+    a.peers.set_candidates(vec![(2, spec(at_b))]).unwrap();
+    a.until("up 102 blank");
+    a.peers.set_members(Vec::new()).unwrap();
+    a.until("down 102");
+}
