@@ -1,7 +1,5 @@
 //! Applying what is committed: the tree changes, watches fire, clients are answered, in this order.
 
-use grange_proto::connect::{ConnectResponse, PASSWORD_BYTES};
-use grange_proto::frame::put_frame;
 use grange_proto::response::Response;
 use grange_proto::watch::{EventType, WatcherEvent};
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Zxid, path};
@@ -288,16 +286,6 @@ impl Replica {
             Ok(()) => self.welcome(slot, session, timeout_ms, now),
             Err(_) => self.refuse_session(slot),
         }
-    }
-
-    /// Answers a handshake and takes the frames that came meanwhile.
-    pub(crate) fn welcome(&mut self, slot: usize, session: SessionId, timeout_ms: i32, now: Now) {
-        self.connections.own_session(slot, session, timeout_ms);
-        let read_only = self.connections.at(slot).read_only.map(|_| false);
-        let password = self.passwords.as_ref().map_or([0; PASSWORD_BYTES], |passwords| passwords.of(session));
-        let response = ConnectResponse { protocol_version: 0, timeout_ms, session, password, read_only };
-        self.connections.put_frames(slot, 1, |out| put_frame(out, |out| response.encode(out)));
-        self.take_backlog(slot, now);
     }
 
     /// A session with many ephemeral znodes is closed in several entries; what others want stands between them.

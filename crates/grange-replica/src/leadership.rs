@@ -92,7 +92,7 @@ impl Replica {
             }
             let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
             if !self.serving && self.leadership.is_leading && is_founded {
-                self.serving = true;
+                self.serve();
             }
             return;
         }
@@ -106,7 +106,9 @@ impl Replica {
     /// Takes in proof that this member is up to date.
     pub(crate) fn is_up_to_date(&mut self) {
         self.leadership.is_checking = false;
-        self.serving |= self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+        if self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded) {
+            self.serve();
+        }
     }
 
     /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
@@ -126,6 +128,20 @@ impl Replica {
     /// Proposes, as leader, to close a session or to go on with closing it.
     pub(crate) fn end_session(&mut self, session: SessionId) {
         self.proposals.push_end(session, self.engine.term());
+    }
+
+    /// Returns true while clients that can do without writes are served, and no others.
+    pub(crate) fn serves_reads_only(&self) -> bool {
+        !self.serving
+            && self.config.ensemble.read_only_mode
+            && self.engine.leader().is_none()
+            && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded)
+    }
+
+    /// Serves clients. Those that were served reads only come again, to have sessions of the ensemble.
+    fn serve(&mut self) {
+        self.serving = true;
+        self.connections.close_read_only(None);
     }
 
     fn is_leaderless(&self, now: Now) -> bool {
@@ -223,6 +239,9 @@ impl Replica {
         if self.is_leaderless(now) {
             self.stop_serving();
         }
+        if !self.serving && self.config.ensemble.read_only_mode {
+            self.connections.close_read_only(Some(now));
+        }
         if !self.leadership.is_leading && self.leadership.ticks.is_multiple_of(ALIVE_TICKS) {
             self.tell_alive(out);
         }
@@ -241,6 +260,9 @@ impl Replica {
     #[inline]
     pub(crate) fn heard(&mut self, slot: usize, now: Now) {
         let conn = self.connections.at(slot);
+        if conn.is_read_only {
+            return;
+        }
         if self.leadership.is_leading {
             self.sessions.heard(conn.session, now.monotonic_ms());
         } else if !conn.is_alive_untold {

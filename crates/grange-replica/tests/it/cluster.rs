@@ -359,13 +359,22 @@ impl Cluster {
     /// Opens a session with a timeout of 4 s, or comes back to one.
     pub(crate) fn connect(&mut self, id: u8, session: Option<&ConnectResponse>) -> (ConnId, ConnectResponse) {
         let conn = self.dial(id, session);
-        self.run();
+        self.welcome(id, conn)
+    }
+
+    /// Reads the answer to a first frame.
+    pub(crate) fn welcome(&mut self, id: u8, conn: ConnId) -> (ConnId, ConnectResponse) {
         let output = self.site(id).output.remove(&conn).unwrap_or_else(|| panic!("server {id} has not answered"));
         let (payload, _) = split_frame(&output, usize::MAX).unwrap().unwrap();
         (conn, ConnectResponse::decode(payload).unwrap())
     }
 
     pub(crate) fn dial(&mut self, id: u8, session: Option<&ConnectResponse>) -> ConnId {
+        self.dial_as(id, session, false)
+    }
+
+    /// Sends a first frame that says whether the client can do without writes.
+    pub(crate) fn dial_as(&mut self, id: u8, session: Option<&ConnectResponse>, read_only: bool) -> ConnId {
         self.next_conn += 1;
         let conn = ConnId(self.next_conn);
         self.site(id).inbox.push_back(Event::Connect(ConnectAttempt {
@@ -375,8 +384,9 @@ impl Cluster {
             timeout_ms: 4000,
             session: session.map_or(SessionId::NONE, |response| response.session),
             password: session.map_or(Vec::new(), |response| response.password.to_vec()),
-            read_only: Some(false),
+            read_only: Some(read_only),
         }));
+        self.run();
         conn
     }
 
