@@ -217,6 +217,6 @@ fn body(applied: Applied<'_>) -> Body<'_> {
         Applied::Created { path, stat } => return Body::Created(path, stat),
         Applied::Deleted | Applied::SessionOpened | Applied::SessionClosing | Applied::SessionClosed => Response::Empty,
         Applied::DataSet(stat) | Applied::AclSet(stat) => Response::Stat(stat),
-        Applied::Multi(results) => Response::Multi(results),
+        Applied::Multi(results) => Response::MultiEncoded(results),
     })
 }

@@ -177,7 +177,12 @@ impl Store {
 
     #[inline]
     pub(crate) fn acl(&self, key: Key<Node>) -> Option<&AclRef> {
-        self.extra(key)?.acl.map(|acl| self.acls.get(acl))
+        self.acl_of(self.extra(key)?)
+    }
+
+    #[inline]
+    pub(crate) fn acl_of(&self, extra: &Extra) -> Option<&AclRef> {
+        extra.acl.map(|acl| self.acls.get(acl))
     }
 
     pub(crate) fn stat(&self, key: Key<Node>) -> Stat {
@@ -249,32 +254,40 @@ impl Store {
 
     // Changes.
 
-    /// Returns the record of a znode to change it, a new one if it has none.
-    pub(crate) fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
-        let extra = match self.nodes[key].extra {
+    /// Returns the record of a znode, a new one if it has none.
+    fn own_extra(&mut self, key: Key<Node>) -> Key<Extra> {
+        match self.nodes[key].extra {
             Some(extra) => extra,
             None => {
                 let extra = self.extras.insert(Extra::implied(self.nodes[key].czxid));
                 self.nodes.change(key).extra = Some(extra);
                 extra
             }
-        };
+        }
+    }
+
+    /// As [`Store::own_extra`], to change it.
+    pub(crate) fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
+        let extra = self.own_extra(key);
         self.extras.change(extra)
     }
 
     /// Changes what a parent keeps of its children.
     fn change_family(&mut self, parent: Place, change: impl FnOnce(&mut Extra)) {
-        let before = self.children_digest(parent);
-        self.note_not_idle(parent.key);
-        change(self.change_extra(parent.key));
-        self.note_idle(parent.key);
-        let after = self.children_digest(parent);
+        let extra = self.own_extra(parent.key);
+        let node = &self.nodes[parent.key];
+        let extra = self.extras.change(extra);
+        let before = extra.children_digest(parent.path_hash, node.czxid);
+        self.idle.remove(parent.key, node, Some(extra));
+        change(extra);
+        self.idle.add(parent.key, node, Some(extra));
+        let after = extra.children_digest(parent.path_hash, node.czxid);
         self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
     }
 
-    /// Changes the records of a parent, its parent, and so on.
-    fn change_ancestors(&mut self, parent: Key<Node>, change: impl Fn(&mut Extra)) {
-        let mut next = Some(parent);
+    /// Changes the records of everything above a znode.
+    fn change_ancestors(&mut self, below: Key<Node>, change: impl Fn(&mut Extra)) {
+        let mut next = self.nodes[below].parent;
         while let Some(key) = next {
             change(self.change_extra(key));
             next = self.nodes[key].parent;
@@ -310,6 +323,7 @@ impl Store {
             extra.child_count += 1;
             extra.cversion = extra.cversion.wrapping_add(1);
             extra.pzxid = zxid;
+            extra.descendant_count += 1;
         });
         self.change_ancestors(parent.key, |extra| extra.descendant_count += 1);
         if let Lifetime::Ephemeral(session) = lifetime {
@@ -349,6 +363,7 @@ impl Store {
             }
             extra.child_count -= 1;
             extra.pzxid = zxid;
+            extra.descendant_count -= 1;
         });
         self.change_ancestors(parent.key, |extra| extra.descendant_count -= 1);
     }
