@@ -50,9 +50,7 @@ impl<'a> MultiOp<'a> {
 
     /// Takes one operation, `None` at the end mark.
     fn decode(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-        let code = reader.i32()?;
-        let done = reader.bool()?;
-        reader.i32()?;
+        let (code, done) = decode_header(reader)?;
         if done {
             return Ok(None);
         }
@@ -173,9 +171,7 @@ impl<'a> MultiResult<'a> {
 
     /// Takes one result, `None` at the end mark.
     fn decode(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-        let code = reader.i32()?;
-        let done = reader.bool()?;
-        reader.i32()?;
+        let (code, done) = decode_header(reader)?;
         if done {
             return Ok(None);
         }
@@ -289,6 +285,13 @@ pub(crate) fn decode_results<'a>(reader: &mut Reader<'a>) -> Result<Vec<MultiRes
 
 /// Bytes of what is in front of an operation or a result.
 const HEADER_BYTES: usize = 9;
+
+/// Takes a header, of which the error means nothing.
+#[inline]
+fn decode_header(reader: &mut Reader<'_>) -> Result<(i32, bool), DecodeError> {
+    let [a, b, c, d, done, ..] = reader.array::<HEADER_BYTES>()?;
+    Ok((i32::from_be_bytes([a, b, c, d]), done != 0))
+}
 
 #[inline]
 fn put_header(out: &mut Vec<u8>, code: i32, err: i32) {

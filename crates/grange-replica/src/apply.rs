@@ -65,7 +65,11 @@ impl Replica {
         self.progress.requests += 1;
         let cx = WriteContext { zxid, time_ms: stamp.time_ms, session: item.session, identities, policy: stamp.policy };
         let mut changes = std::mem::take(&mut self.changes);
-        changes.clear();
+        if self.watches.is_empty() {
+            changes.ignore();
+        } else {
+            changes.clear();
+        }
         let result = match Request::decode(item.op, &mut Reader::new(item.body)) {
             Ok(request) => self.tree.apply(&cx, &request, &mut changes),
             Err(_) => {
@@ -73,10 +77,8 @@ impl Replica {
                 Err(ErrorCode::MarshallingError)
             }
         };
-        if !changes.is_empty() && !self.watches.is_empty() {
-            for change in changes.iter() {
-                self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
-            }
+        for change in changes.iter() {
+            self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
         }
         self.changes = changes;
         self.settle(item, result, origin, zxid, now);

@@ -8,6 +8,7 @@ use grange_proto::request::Create;
 use grange_proto::{CreateMode, ErrorCode, Op};
 
 use crate::change::Changes;
+use crate::sequential::SequentialPath;
 use crate::tree::{Tree, WriteContext};
 
 /// Why an operation ends a multi.
@@ -37,10 +38,10 @@ impl Tree {
     ) -> Result<MultiResults, ErrorCode> {
         let change_count = changes.len();
         let mut results = MultiResults::with_capacity(ops.len());
-        let mut completed = String::new();
+        let mut sequential = SequentialPath::default();
         self.store.begin();
         for (place, op) in ops.iter().enumerate() {
-            let Err(failure) = self.multi_op(cx, &op, &mut completed, changes, &mut results) else { continue };
+            let Err(failure) = self.multi_op(cx, &op, &mut sequential, changes, &mut results) else { continue };
             self.store.rollback();
             changes.truncate(change_count);
             return match failure {
@@ -56,12 +57,12 @@ impl Tree {
         &mut self,
         cx: &WriteContext<'_>,
         op: &MultiOp<'_>,
-        completed: &mut String,
+        sequential: &mut SequentialPath,
         changes: &mut Changes,
         results: &mut MultiResults,
     ) -> Result<(), Failure> {
         match op {
-            MultiOp::Create(request) => self.create_in_multi(cx, request, completed, changes, results)?,
+            MultiOp::Create(request) => self.create_in_multi(cx, request, sequential, changes, results)?,
             MultiOp::Delete(request) => {
                 self.delete(cx, request, changes)?;
                 results.push(&MultiResult::Delete);
@@ -84,7 +85,7 @@ impl Tree {
         &mut self,
         cx: &WriteContext<'_>,
         request: &Create<'_>,
-        completed: &mut String,
+        sequential: &mut SequentialPath,
         changes: &mut Changes,
         results: &mut MultiResults,
     ) -> Result<(), Failure> {
@@ -98,7 +99,7 @@ impl Tree {
             _ => Op::Create,
         };
         let request = Create { op, ttl_ms: request.ttl_ms.filter(|_| mode.is_ttl()), ..*request };
-        let (path, key) = self.create_znode(cx, &request, completed, changes)?;
+        let (path, key) = self.create_znode(cx, &request, sequential, changes)?;
         let path = Cow::Borrowed(path);
         results.push(&match op {
             Op::Create => MultiResult::Create(path),

@@ -72,6 +72,8 @@ pub(crate) struct Store {
     name_key: u64,
     scratch: Scratch,
     totals_before: Option<Totals>,
+    /// What the children of the parent that was changed last make of the digest: often it is changed again.
+    family_digest: Option<(Key<Node>, u64)>,
 }
 
 impl Store {
@@ -107,6 +109,7 @@ impl Store {
             name_key,
             scratch: Scratch::new(),
             totals_before: None,
+            family_digest: None,
         }
     }
 
@@ -277,11 +280,15 @@ impl Store {
         let extra = self.own_extra(parent.key);
         let node = &self.nodes[parent.key];
         let extra = self.extras.change(extra);
-        let before = extra.children_digest(parent.path_hash, node.czxid);
+        let before = match self.family_digest {
+            Some((key, digest)) if key == parent.key => digest,
+            _ => extra.children_digest(parent.path_hash, node.czxid),
+        };
         self.idle.remove(parent.key, node, Some(extra));
         change(extra);
         self.idle.add(parent.key, node, Some(extra));
         let after = extra.children_digest(parent.path_hash, node.czxid);
+        self.family_digest = Some((parent.key, after));
         self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
     }
 
@@ -338,6 +345,7 @@ impl Store {
     /// Removes a child without children of its own.
     pub(crate) fn remove(&mut self, parent: Place, place: Place, path_bytes: usize, zxid: Zxid) {
         let key = place.key;
+        self.family_digest = self.family_digest.filter(|(parent, _)| *parent != key);
         self.totals.digest = self.totals.digest.wrapping_sub(self.digest(place));
         self.totals.data_bytes -= (path_bytes + self.nodes[key].data_bytes()) as u64;
         self.note_not_idle(key);
@@ -459,6 +467,7 @@ impl Store {
     /// Undoes what was done since [`Store::begin`].
     pub(crate) fn rollback(&mut self) {
         self.totals = self.totals_before.take().expect("a rollback ends what begin started");
+        self.family_digest = None;
         self.nodes.rollback();
         self.extras.rollback();
         self.names.rollback();

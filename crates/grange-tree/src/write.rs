@@ -11,6 +11,7 @@ use grange_proto::{CreateMode, ErrorCode, Lifetime, Op, Perms, SessionId, Stat, 
 use crate::acl::{self, AclRef};
 use crate::change::{ChangeKind, Changes};
 use crate::node::Node;
+use crate::sequential::SequentialPath;
 use crate::slab::Key;
 use crate::store::{Birth, Place};
 use crate::tree::{Applied, Tree, WriteContext};
@@ -22,9 +23,6 @@ pub const EPHEMERALS_PER_STEP_MAX: usize = 1_000;
 /// How many components of their paths one request looks at when a session closes, 0.1 microseconds each: ephemerals
 /// far from the root take as many steps as they need.
 const COMPONENTS_PER_STEP_MAX: usize = 20_000;
-
-/// Digits of the number of a sequential znode: those of the largest.
-const SEQUENCE_DIGITS: usize = 10;
 
 /// Znodes that cannot be deleted. Source: `DataTree.isSpecialPath`.
 const RESERVED_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
@@ -44,20 +42,20 @@ impl Tree {
         request: &Create<'r>,
         changes: &mut Changes,
     ) -> Result<(Cow<'r, str>, Stat), ErrorCode> {
-        let mut completed = String::new();
-        let (_, key) = self.create_znode(cx, request, &mut completed, changes)?;
-        let path = if completed.is_empty() { Cow::Borrowed(request.path) } else { Cow::Owned(completed) };
+        let mut sequential = SequentialPath::default();
+        let (_, key) = self.create_znode(cx, request, &mut sequential, changes)?;
+        let path = sequential.into_path().map_or(Cow::Borrowed(request.path), Cow::Owned);
         Ok((path, self.store.stat(key)))
     }
 
     /// Creates a znode; returns its path too.
     ///
-    /// The path of a sequential one is written into `completed`, a buffer that may be used again and again.
+    /// The path of a sequential one is put together in `sequential`, which may be used again and again.
     pub(crate) fn create_znode<'p>(
         &mut self,
         cx: &WriteContext<'_>,
         request: &Create<'p>,
-        completed: &'p mut String,
+        sequential: &'p mut SequentialPath,
         changes: &mut Changes,
     ) -> Result<(&'p str, Key<Node>), ErrorCode> {
         let mode = CreateMode::from_flags(request.flags).ok_or(ErrorCode::BadArguments)?;
@@ -72,11 +70,14 @@ impl Tree {
         let parent_acl = family.and_then(|family| self.store.acl_of(family));
         acl::check(parent_acl, Perms::CREATE, cx.asker())?;
         let path = match mode.is_sequential() {
-            true => complete(request.path, family.map_or(0, |family| family.cversion), completed),
+            true => sequential.complete(request.path, family.map_or(0, |family| family.cversion)),
             false => request.path,
         };
-        path::validate(path).map_err(|_| ErrorCode::BadArguments)?;
         let name = &path[parent_path.len() + 1..];
+        // The path of a znode is valid, and so is what a plain name makes of it; only the root has a second spelling.
+        if parent_path == "/" || !is_plain(name) {
+            path::validate(path).map_err(|_| ErrorCode::BadArguments)?;
+        }
         if name.is_empty() || self.store.child(parent, name.as_bytes()).is_some() {
             return Err(ErrorCode::NodeExists);
         }
@@ -236,29 +237,17 @@ impl Tree {
     }
 }
 
-/// Appends the number of a sequential znode: ten digits, or what a number below zero takes with its sign.
-fn complete<'p>(prefix: &str, number: i32, completed: &'p mut String) -> &'p str {
-    completed.clear();
-    completed.push_str(prefix);
-    match u32::try_from(number) {
-        // What `{number:010}` makes, in a tenth of the time: a multi may ask for thousands.
-        Ok(mut rest) => {
-            let mut digits = [b'0'; SEQUENCE_DIGITS];
-            for digit in digits.iter_mut().rev() {
-                *digit = b"0123456789"[(rest % 10) as usize];
-                rest /= 10;
-            }
-            completed.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
-        }
-        Err(_) => completed.push_str(&format!("{number:010}")),
-    }
-    completed
+/// Tells whether a component of a path is one that nothing can be wrong with: printable ASCII, no dot in front.
+fn is_plain(name: &str) -> bool {
+    let is_odd = |byte: &u8| !(0x20..0x7f).contains(byte);
+    !matches!(name.as_bytes(), [] | [b'.', ..]) && !name.as_bytes().iter().fold(false, |odd, byte| odd | is_odd(byte))
 }
 
 /// Returns the path of the parent, empty for the root. Only cuts: whether the path is valid is asked later.
 fn parent_path(path: &str) -> Result<&str, ErrorCode> {
-    match path.rsplit_once('/') {
-        Some((parent, _)) if !path.contains('\0') => Ok(parent),
+    // By the byte, since most paths are too short for a search by the word to pay.
+    match path.bytes().rposition(|byte| byte == b'/') {
+        Some(end) if !path.bytes().any(|byte| byte == 0) => Ok(&path[..end]),
         _ => Err(ErrorCode::BadArguments),
     }
 }
@@ -298,14 +287,6 @@ fn lifetime(request: &Create<'_>, mode: CreateMode, session: SessionId) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_sequential_name_has_ten_digits() {
-        let mut completed = String::from("what stood there");
-        for number in [0, 7, 10, 1_234_567_890, i32::MAX, -1, i32::MIN] {
-            assert_eq!(complete("/a-", number, &mut completed), format!("/a-{number:010}"));
-        }
-    }
 
     /// server.md §1.9.
     #[test]
