@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says so by panicking")]
 
 use bytes::Bytes;
+use grange_proto::frame::put_frame;
 use grange_proto::multi::{MultiOp, put_ops};
 use grange_proto::request::{Create, Request, RequestHeader, SetData, Watchable, put_request};
-use grange_proto::frame::put_frame;
 use grange_proto::{Acl, AclList, Op, Reader, SessionId, Xid, Zxid, acl};
 use grange_replica::{
     Action, ConnId, ConnectAttempt, Event, Genesis, Now, Reaping, Recovered, Replica, ReplicaConfig, SnapshotPolicy,
@@ -135,7 +135,9 @@ fn measure_multis(acl: AclList<'_>) {
         .collect();
     taken_us.sort_unstable();
     let [least, median] = [0, MEMBERS / 2].map(|at| taken_us[at]);
-    println!("multi of {MULTI_CREATES} creates: {median} us processor, {least} us on the quickest of {MEMBERS} members");
+    println!(
+        "multi of {MULTI_CREATES} creates: {median} us processor, {least} us on the quickest of {MEMBERS} members"
+    );
 }
 
 fn path(i: usize) -> String {
