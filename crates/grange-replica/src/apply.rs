@@ -89,8 +89,7 @@ impl Replica {
         let zxid = self.tree.last_zxid().next();
         self.progress.requests += 1;
         let cx = stamp.context(zxid, item.session, identities);
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.clear();
+        let mut changes = self.collect_changes();
         let result = match Request::decode(item.op, &mut Reader::new(item.body)) {
             Ok(request) => self.tree.apply(&cx, &request, &mut changes),
             Err(_) => {
@@ -134,20 +133,28 @@ impl Replica {
         self.progress.requests += 1;
         let nobody = std::sync::Arc::clone(&self.nobody);
         let cx = stamp.context(zxid, session, &nobody);
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.clear();
+        let mut changes = self.collect_changes();
         let result = self.tree.end_session(&cx, &mut changes);
         self.fire_all(&changes, zxid);
         self.changes = changes;
         self.settle(session, result, None, zxid, now);
     }
 
+    /// Returns an empty list for the changes of one write, which collects none while nobody watches.
+    pub(crate) fn collect_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        if self.watches.is_empty() {
+            changes.ignore();
+        } else {
+            changes.clear();
+        }
+        changes
+    }
+
     /// Tells the watchers of all that one write has changed.
     pub(crate) fn fire_all(&mut self, changes: &Changes, zxid: Zxid) {
-        if !changes.is_empty() && !self.watches.is_empty() {
-            for change in changes.iter() {
-                self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
-            }
+        for change in changes.iter() {
+            self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
         }
     }
 
@@ -346,6 +353,6 @@ fn body(applied: Applied<'_>) -> Body<'_> {
         Applied::Created { path, stat } => return Body::Created(path, stat),
         Applied::Deleted | Applied::SessionOpened | Applied::SessionClosing | Applied::SessionClosed => Response::Empty,
         Applied::DataSet(stat) | Applied::AclSet(stat) => Response::Stat(stat),
-        Applied::Multi(results) => Response::Multi(results),
+        Applied::Multi(results) => Response::MultiEncoded(results),
     })
 }
