@@ -34,7 +34,13 @@ impl Replica {
         self.note_digest(entry.index, out);
     }
 
-    fn apply_requests(&mut self, mut requests: Requests<'_>, entry: &LogEntry, now: Now, out: &mut Vec<Action>) {
+    pub(crate) fn apply_requests(
+        &mut self,
+        mut requests: Requests<'_>,
+        entry: &LogEntry,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let index = entry.index;
         if !self.ensemble.as_mut().is_some_and(|ensemble| ensemble.accept(requests.batch)) {
             return;

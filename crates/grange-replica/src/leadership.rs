@@ -18,6 +18,9 @@ use crate::replica::Replica;
 pub(crate) const LEADERLESS_MS_MAX: u64 = 1_000;
 /// Ticks between two messages that tell the leader which clients are alive.
 const ALIVE_TICKS: u64 = 5;
+/// Ticks between two attempts of a leader without room for its log to hand leadership over. Nothing is written while one
+/// is under way.
+const HAND_OVER_TICKS: u64 = 50;
 /// Entries between two comparisons of what the members' trees add up to.
 const DIGEST_ENTRIES: u64 = 64;
 /// Sums that are kept for comparison.
@@ -236,6 +239,9 @@ impl Replica {
         if self.is_alone() {
             return;
         }
+        if self.log_full && self.leadership.ticks.is_multiple_of(HAND_OVER_TICKS) {
+            self.hand_over();
+        }
         if self.is_leaderless(now) {
             self.stop_serving();
         }
@@ -314,7 +320,23 @@ impl Replica {
         if !self.engine.is_leader() || heir.is_none() || now.monotonic_ms() >= until_ms {
             self.leadership.resign_until_ms = None;
             out.push(Action::Resigned);
-        } else if let Some(heir) = heir.filter(|_| self.engine.can_propose()) {
+        } else {
+            self.hand_over();
+        }
+    }
+
+    /// Takes in whether the log has room. A member without room does not lead if it can help it.
+    pub(crate) fn set_log_full(&mut self, is_full: bool) {
+        self.log_full = is_full;
+        self.engine.set_may_lead(!is_full);
+        if is_full && !self.is_alone() {
+            self.hand_over();
+        }
+    }
+
+    /// Hands leadership to whoever lacks least, if this member has it.
+    fn hand_over(&mut self) {
+        if let Some(heir) = self.heir().filter(|_| self.engine.can_propose()) {
             self.engine.transfer_to(heir);
         }
     }

@@ -33,6 +33,7 @@ mod reaper;
 mod reconfig;
 mod report;
 mod requests;
+mod rescue;
 mod sessions;
 mod snapshots;
 mod watches;
@@ -47,6 +48,7 @@ pub use report::{
     ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchEventCounts,
     WatchReport,
 };
+pub use rescue::rescue;
 
 /// The longest pause between two [`Event::Tick`], in milliseconds: the granularity of timeouts.
 pub const TICK_MS: u64 = 20;

@@ -24,6 +24,16 @@ struct Disk {
     snapshot: Option<Saved>,
 }
 
+impl Disk {
+    fn recovered(&self) -> Recovered {
+        Recovered {
+            snapshot: self.snapshot.as_ref().map(Saved::load),
+            hard_state: self.hard_state,
+            entries: self.entries.values().cloned().collect(),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Saved {
     index: u64,
@@ -126,16 +136,22 @@ impl Cluster {
         self.sites.get_mut(&id).unwrap()
     }
 
+    /// Makes a server that is not running the beginning of an ensemble of its own.
+    pub(crate) fn rescue(&mut self, id: u8) {
+        let now = self.now;
+        let site = self.site(id);
+        site.config.genesis.cluster_id = [9; 16];
+        site.config.ensemble.servers.retain(|(other, _)| *other == id);
+        let image = grange_replica::rescue(site.config.clone(), site.disk.recovered(), now).unwrap();
+        site.disk.snapshot = Some(Saved::of(&image));
+    }
+
     /// Starts a server from its disk.
     pub(crate) fn boot(&mut self, id: u8) {
         let now = self.now;
         let site = self.site(id);
         site.config.ensemble.run += 1;
-        let recovered = Recovered {
-            snapshot: site.disk.snapshot.as_ref().map(Saved::load),
-            hard_state: site.disk.hard_state,
-            entries: site.disk.entries.values().cloned().collect(),
-        };
+        let recovered = site.disk.recovered();
         site.replica = Some(Replica::start(site.config.clone(), recovered, now).unwrap());
         let others: Vec<u8> = self.sites.keys().copied().filter(|&other| other != id).collect();
         others.into_iter().for_each(|other| self.link(id, other));
@@ -343,6 +359,12 @@ impl Cluster {
         let leaders: Vec<u8> = ids.into_iter().filter(|&id| self.summary(id).mode == Mode::Leader).collect();
         assert_eq!(leaders.len(), 1, "{leaders:?}");
         leaders[0]
+    }
+
+    /// Gives a server an event of its edge.
+    pub(crate) fn tell(&mut self, id: u8, event: Event) {
+        self.site(id).inbox.push_back(event);
+        self.run();
     }
 
     pub(crate) fn resign(&mut self, id: u8) -> bool {
