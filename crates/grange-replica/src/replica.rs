@@ -176,6 +176,11 @@ impl Replica {
         self.serving
     }
 
+    /// Returns what names the ensemble, once this member knows it.
+    pub fn cluster_id(&self) -> Option<[u8; 16]> {
+        self.ensemble.as_ref().map(|ensemble| ensemble.genesis.cluster_id)
+    }
+
     /// Returns the tree, for checks and reports.
     pub fn tree(&self) -> &Tree {
         &self.tree

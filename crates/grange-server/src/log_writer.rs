@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use grange_replica::{Event, LogBatch};
+use grange_replica::{Event, LogBatch, LogEntry};
 
 use crate::failure::ServerFailure;
 use crate::mailbox::{Mailbox, Taken};
@@ -41,8 +41,21 @@ pub(crate) enum LogRequest {
         /// The first index to keep.
         first_kept: u64,
     },
+    /// Read entries back, and report them.
+    Read(LogRange),
     /// The disk is full: go on trying.
     AwaitRoom,
+}
+
+/// Entries that the replica asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogRange {
+    /// The first one.
+    pub(crate) first: u64,
+    /// The one behind the last.
+    pub(crate) end: u64,
+    /// Bytes of data; at least one entry is read.
+    pub(crate) bytes_max: usize,
 }
 
 /// What the log is written by.
@@ -166,6 +179,21 @@ impl LogWriter {
         }
     }
 
+    /// Reads entries for a member that lacks them; what cannot be read is treated like what was purged.
+    fn read(&self, range: LogRange) -> Event {
+        let LogRange { first, end, bytes_max } = range;
+        let read = self.log.read(first..end, bytes_max).unwrap_or_else(|error| {
+            tracing::error!(
+                first,
+                error = &error as &dyn Error,
+                "the log cannot be read: a member gets a snapshot instead"
+            );
+            Vec::new()
+        });
+        let entry = |entry: Entry| LogEntry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data };
+        Event::LogRead { first, entries: (!read.is_empty()).then(|| read.into_iter().map(entry).collect()) }
+    }
+
     /// Gives up log and snapshots that neither the replica nor the retention asks for.
     fn purge(&mut self, first_kept: u64) {
         let Some(retention) = self.retention else { return };
@@ -203,14 +231,18 @@ impl LogThread {
         while self.requests.take(&mut requests, full.then(|| Instant::now() + SPACE_POLL)) != Taken::Closed {
             let mut writer = lock(&self.writer);
             let mut first_kept = None;
+            let mut reads = Vec::new();
             for request in requests.drain(..) {
                 match request {
                     LogRequest::Append(batch) => writer.held.push_back(batch),
                     LogRequest::Purge { first_kept: index } => first_kept = Some(index),
+                    LogRequest::Read(range) => reads.push(range),
                     LogRequest::AwaitRoom => {}
                 }
             }
             writer.flush(&mut events)?;
+            self.inbox.append(&mut events);
+            events.extend(reads.into_iter().map(|range| writer.read(range)));
             self.inbox.append(&mut events);
             if let Some(first_kept) = first_kept {
                 writer.purge(first_kept);
@@ -273,6 +305,11 @@ impl LogHandle {
         Ok(())
     }
 
+    /// Has entries read back.
+    pub(crate) fn read(&self, range: LogRange) {
+        self.requests.push(LogRequest::Read(range));
+    }
+
     /// Gives up entries that the replica no longer needs.
     pub(crate) fn purge(&self, first_kept: u64) {
         self.requests.push(LogRequest::Purge { first_kept });
@@ -307,7 +344,6 @@ mod tests {
     use std::path::Path;
 
     use bytes::Bytes;
-    use grange_replica::LogEntry;
 
     use super::*;
     use crate::storage::log::LogOptions;
@@ -380,6 +416,31 @@ mod tests {
         assert_eq!(format!("{events:?}"), "[LogSynced(2)]");
         fixture.handle.hand_over(batch(3));
         assert_eq!(fixture.events(), ["LogSynced(3)"]);
+        fixture.end().unwrap();
+    }
+
+    #[test]
+    fn entries_are_read_back_until_they_are_purged_or_replaced_by_a_snapshot() {
+        let mut fixture = Fixture::start(0);
+        (1..=3).for_each(|number| fixture.handle.hand_over(batch(number)));
+        fixture.handle.read(LogRange { first: 2, end: 4, bytes_max: 1000 });
+        let mut seen = Vec::new();
+        while !seen.iter().any(|event: &String| event.starts_with("LogRead")) {
+            seen.extend(fixture.events());
+        }
+        let read = seen.iter().find(|event| event.starts_with("LogRead")).unwrap();
+        assert!(read.starts_with("LogRead { first: 2, entries: Some([LogEntry { index: 2, term: 1"), "{read}");
+        assert!(!read.contains("index: 3"), "one entry has as many bytes as were asked for: {read}");
+        let reset = LogBatch { reset_to: Some((9, 2)), entries: Vec::new(), ..batch(4) };
+        fixture.handle.hand_over(reset);
+        fixture.handle.read(LogRange { first: 2, end: 4, bytes_max: 1000 });
+        let mut seen = Vec::new();
+        while !seen.iter().any(|event: &String| event.starts_with("LogRead")) {
+            seen.extend(fixture.events());
+        }
+        assert_eq!(seen, ["LogSynced(4)", "LogRead { first: 2, entries: None }"]);
+        fixture.handle.hand_over(batch(10));
+        assert_eq!(fixture.events(), ["LogSynced(10)"], "the log goes on behind the snapshot");
         fixture.end().unwrap();
     }
 

@@ -11,7 +11,9 @@ use grange_tree::{DecodedChunk, Tree, TreeBuilder};
 use crate::storage::dir::DataDir;
 use crate::storage::disk::Disk;
 use crate::storage::log::{Log, LogError, LogOptions};
-use crate::storage::snapshot::{RestoreError, SnapshotError, SnapshotFile, SnapshotReader, SnapshotStore};
+use crate::storage::snapshot::{
+    RestoreError, SnapshotError, SnapshotFile, SnapshotMeta, SnapshotReader, SnapshotStore,
+};
 
 /// Why the data cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,8 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
     });
     let (log, found, snapshot) = match loaded {
         Some((file, snapshot)) => {
-            let (log, found) = Log::open(log_dir, options(file.index + 1))?;
+            // From the last entry that the snapshot contains, to see whether the log has the same one.
+            let (log, found) = Log::open(log_dir, options(file.index))?;
             (log, found, Some((file, snapshot)))
         }
         None => {
@@ -75,6 +78,15 @@ pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Re
 struct Loaded {
     meta: Vec<u8>,
     tree: Tree,
+}
+
+/// Decodes a snapshot that was received; `name_key` keys the names of its tree.
+///
+/// Errors: any chunk is damaged.
+pub(crate) fn load_snapshot(reader: &SnapshotReader, name_key: u64) -> Result<RecoveredSnapshot, SnapshotError> {
+    let Loaded { meta, tree } = load(reader, name_key)?;
+    let SnapshotMeta { index, term, .. } = *reader.meta();
+    Ok(RecoveredSnapshot { index, term, meta, tree })
 }
 
 fn recovered_snapshot(file: &SnapshotFile, loaded: Loaded) -> RecoveredSnapshot {
@@ -122,5 +134,50 @@ fn decode_chunks(reader: &SnapshotReader, next: &AtomicUsize) -> Result<Vec<(usi
         let bytes = reader.chunk(at)?;
         let chunk = TreeBuilder::decode_chunk(&bytes).map_err(|_| reader.damaged(at, "this is no part of a tree"))?;
         decoded.push((at, chunk));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use grange_tree::Tree;
+
+    use super::*;
+    use crate::storage::disk::RealDisk;
+    use crate::storage::log::{self, Batch, Entry};
+
+    /// A directory whose log has entries 1 to `last` of term 1, and a snapshot at entry 9 of `term`.
+    fn directory(last: u64, term: u64) -> (DataDir, tempfile::TempDir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let (mut log, _) = Log::open(dir.log_dir(), LogOptions::default()).unwrap();
+        let mut batch = Batch::new();
+        (1..=last).for_each(|index| batch.push(Entry { index, term: 1, tag: 0, data: Bytes::from_static(b"x") }));
+        batch.set_hard_state(log::HardState { term: 1, vote: 7, commit: last.min(5) });
+        log.append(&batch).unwrap();
+        log.close().unwrap();
+        let store = SnapshotStore::open(&dir.snapshot_dir(), Arc::new(RealDisk)).unwrap();
+        let meta = SnapshotMeta { index: 9, term, zxid: 0, extra: Bytes::from_static(b"meta") };
+        let mut writer = store.create(&meta).unwrap();
+        let tree = Tree::with_name_key(1).snapshot();
+        for at in 0..tree.chunk_count() {
+            let mut chunk = Vec::new();
+            tree.encode_chunk(at, &mut chunk);
+            writer.chunk(&chunk).unwrap();
+        }
+        writer.finish().unwrap();
+        (dir, temp)
+    }
+
+    #[test]
+    fn the_entry_of_the_snapshot_is_read_too() {
+        // The replica has to see whether it has the snapshot's term.
+        for (last, expected) in [(12, vec![9, 10, 11, 12]), (5, vec![])] {
+            let (dir, _temp) = directory(last, 2);
+            let opened = open(&dir, 8 << 20, Arc::new(RealDisk)).unwrap();
+            let entries = &opened.recovered.entries;
+            assert_eq!(entries.iter().map(|entry| entry.index).collect::<Vec<_>>(), expected);
+            assert_eq!(opened.recovered.snapshot.as_ref().unwrap().term, 2);
+        }
     }
 }

@@ -1,21 +1,25 @@
 //! A running server: its threads, from the start to the end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use grange_replica::{EnsembleConfig, Event, Genesis, MemberId, RecoverError, Recovered, Replica, ReplicaConfig};
+use grange_replica::{
+    EnsembleConfig, Event, Genesis, HardState, Member, RecoverError, Recovered, Replica, ReplicaConfig,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Config, DataPlace, StorageConfig};
-use crate::driver::Driver;
+use crate::config::{Config, DataPlace, Ensemble, StorageConfig};
+use crate::driver::{Driver, EnsembleParts};
 use crate::failure::{Failures, ServerFailure};
+use crate::founding::Founding;
 use crate::four_letter::ServerFacts;
 use crate::log_writer::{LogHandle, LogRequest, LogThread, LogWriter};
 use crate::mailbox::Mailbox;
@@ -23,12 +27,15 @@ use crate::net::{
     Admission, BoundPort, Command, ListenError, Outbox, REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX, WORKERS_MAX, Worker,
     WorkerConfig,
 };
+use crate::peers::{self, PeerBatch, Peers, PeersConfig, SnapshotReceiver, TlsContext, TlsError};
+use crate::random;
 use crate::recovery::{self, DataError, Opened};
 use crate::snapshotter::{SnapshotJob, Snapshotter};
 use crate::stats::EdgeStats;
 use crate::storage::dir::{DataDir, OpenError};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::retention::Retention;
+use crate::storage::snapshot::SnapshotStore;
 use crate::storage::space::DiskGuard;
 use crate::unsynced::UnsyncedDisk;
 
@@ -50,6 +57,15 @@ pub enum StartError {
     /// The system has no thread, poll, random number or temporary directory to give.
     #[error("the system does not give what a server needs")]
     System(#[from] io::Error),
+    /// The certificates for connections between members cannot be used.
+    #[error("members cannot prove who they are")]
+    Tls(#[from] TlsError),
+    /// Other members cannot be listened to.
+    #[error("other members cannot connect")]
+    ListenToMembers(#[source] ListenError),
+    /// The line of this server is beyond a bound.
+    #[error("the line server.{0} is too long")]
+    LongLine(u8),
     /// A thread failed before clients could be served.
     #[error("the server failed while it started")]
     Failed(#[source] Arc<ServerFailure>),
@@ -67,6 +83,7 @@ pub struct Server {
     failure: watch::Receiver<Option<Arc<ServerFailure>>>,
     io_threads: Vec<JoinHandle<()>>,
     replica_thread: Option<JoinHandle<()>>,
+    peers: Option<Arc<Peers>>,
     disk_threads: Vec<JoinHandle<()>>,
     /// Keeps the lock until every thread has ended.
     _data_dir: DataDir,
@@ -77,6 +94,7 @@ pub struct Server {
 impl Server {
     /// Opens the data, binds the port, and serves. Returns as soon as clients can connect.
     ///
+    /// A member of an ensemble takes connections of clients before it has a leader, and closes them until it has one.
     /// Errors: [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Server, StartError> {
         let started = Instant::now();
@@ -86,6 +104,7 @@ impl Server {
             use_small_pages();
         }
         let port = BoundPort::bind(config.listen)?;
+        let member_port = MemberPort::prepare(&config.ensemble)?;
         let local_addr = port.address();
         let temporary = match &config.storage.place {
             DataPlace::Temporary => Some(crate::temporary::make()?),
@@ -96,7 +115,14 @@ impl Server {
         let opened = recovery::open(&data_dir, config.storage.segment_bytes, disk)?;
         let facts = Arc::new(server_facts(&config, local_addr, &data_dir));
         let parts = Parts::new(&config, &facts)?;
-        let server = parts.assemble(&config, opened, port, facts, data_dir, temporary)?;
+        let server = parts.assemble(
+            &config,
+            opened,
+            Ports { clients: port, members: member_port },
+            facts,
+            data_dir,
+            temporary,
+        )?;
         tracing::info!(address = %local_addr, took_ms = started.elapsed().as_millis(), "clients can connect");
         Ok(server)
     }
@@ -145,6 +171,7 @@ impl Server {
         // Wakes the replica thread; it looks at the flag before the step.
         self.inbox.push(Event::Tick);
         self.replica_thread.take().into_iter().for_each(join);
+        self.peers.take().into_iter().for_each(|peers| peers.stop());
         self.log.close();
         self.snapshots.close();
         self.disk_threads.drain(..).for_each(join);
@@ -189,8 +216,12 @@ impl Parts {
         let snapshots = Arc::new(Mailbox::default());
         let failures = Failures::new({
             let (inbox, outboxes) = (Arc::clone(&inbox), outboxes.clone());
-            let (log, snapshots) = (Arc::clone(&log), Arc::clone(&snapshots));
+            let (log, snapshots, facts) = (Arc::clone(&log), Arc::clone(&snapshots), Arc::downgrade(facts));
             move || {
+                // The others elect a new leader at once.
+                if let Some(peers) = facts.upgrade().as_ref().and_then(|facts| facts.peers.get()) {
+                    peers.close();
+                }
                 inbox.close();
                 outboxes.iter().for_each(|outbox| outbox.push(Command::Stop));
                 log.close();
@@ -205,7 +236,7 @@ impl Parts {
         self,
         config: &Config,
         opened: Opened,
-        port: BoundPort,
+        ports: Ports,
         facts: Arc<ServerFacts>,
         data_dir: DataDir,
         temporary: Option<TempDir>,
@@ -213,8 +244,25 @@ impl Parts {
         let Parts { clock, inbox, workers, outboxes, log, snapshots, failures } = self;
         let Opened { recovered, log: log_file, snapshots: store } = opened;
         let log_bytes = log_bytes(&recovered);
-        let replica = Replica::start(replica_config(config)?, recovered, clock.now())?;
         let store = Arc::new(store);
+        let is_blank = is_blank(&recovered);
+        let replica_config = replica_config(config, ensemble_config(&config.ensemble, &data_dir)?)?;
+        let replica = Replica::start(replica_config.clone(), recovered, clock.now())?;
+        let ensemble = ports.members.map(|port| {
+            let (inbox, snapshots) = (Arc::clone(&inbox), Arc::clone(&store));
+            let cluster_id = replica.cluster_id();
+            let parts = LinkParts {
+                config: &config.ensemble,
+                inbox,
+                snapshots,
+                cluster_id,
+                is_blank,
+                failures: &failures,
+                facts: &facts,
+            };
+            parts.start(port, replica_config, data_dir.snapshot_dir())
+        });
+        let ensemble = ensemble.transpose()?;
         let mut server = Server {
             local_addr: facts.local_addr,
             inbox: Arc::clone(&inbox),
@@ -225,6 +273,7 @@ impl Parts {
             failure: failures.subscribe(),
             io_threads: Vec::new(),
             replica_thread: None,
+            peers: ensemble.as_ref().map(|ensemble| Arc::clone(&ensemble.peers)),
             disk_threads: Vec::new(),
             _data_dir: data_dir,
             _temporary: temporary,
@@ -247,6 +296,8 @@ impl Parts {
         })?);
         let finish = Arc::clone(&server.finish);
         let (serving, is_serving) = mpsc::channel();
+        // The others may be started later; clients are refused until then.
+        let waits = ensemble.is_none();
         let driver = Driver {
             replica,
             inbox,
@@ -254,16 +305,17 @@ impl Parts {
             log: LogHandle::new(writer, log),
             snapshots,
             clock,
-            serving: Some(serving),
+            serving: waits.then_some(serving),
+            ensemble,
             finish,
             log_bytes,
         };
         server.replica_thread = Some(failures.spawn("replica", move || driver.run())?);
         // What is in the log is applied before anybody can connect.
-        if is_serving.recv().is_err() {
+        if waits && is_serving.recv().is_err() {
             return Err(server.end_failed());
         }
-        let mut listener = Some(port.listen()?);
+        let mut listener = Some(ports.clients.listen()?);
         for (number, mut worker) in workers.into_iter().enumerate() {
             if let Some(listener) = listener.take() {
                 worker.listen(listener, outboxes.clone())?;
@@ -272,6 +324,89 @@ impl Parts {
         }
         Ok(server)
     }
+}
+
+/// Where clients and members connect.
+struct Ports {
+    clients: BoundPort,
+    /// `None` for a server that stands alone.
+    members: Option<MemberPort>,
+}
+
+/// Where other members connect, and by what they prove who they are.
+struct MemberPort {
+    listener: TcpListener,
+    tls: Option<TlsContext>,
+}
+
+impl MemberPort {
+    /// Takes the port early: a mistake in the configuration shows before data is read.
+    fn prepare(ensemble: &Ensemble) -> Result<Option<MemberPort>, StartError> {
+        let Some(own) = ensemble.own() else { return Ok(None) };
+        if !peers::fits_hello(own) {
+            return Err(StartError::LongLine(ensemble.server_id));
+        }
+        let tls = ensemble.tls.as_ref().map(TlsContext::load).transpose()?;
+        let listener = match &ensemble.socket {
+            Some(socket) => socket.try_clone()?,
+            None => peers::bind(&own.peers[0], ensemble.listens_on_all).map_err(StartError::ListenToMembers)?,
+        };
+        if tls.is_none() && !listener.local_addr()?.ip().is_loopback() {
+            tracing::warn!("members talk without TLS: whoever reaches their ports can read and change everything");
+        }
+        Ok(Some(MemberPort { listener, tls }))
+    }
+}
+
+/// What the links to other members are made of.
+struct LinkParts<'a> {
+    config: &'a Ensemble,
+    inbox: Arc<Mailbox<Event>>,
+    snapshots: Arc<SnapshotStore>,
+    cluster_id: Option<[u8; 16]>,
+    is_blank: bool,
+    failures: &'a Arc<Failures>,
+    facts: &'a ServerFacts,
+}
+
+impl LinkParts<'_> {
+    fn start(self, port: MemberPort, config: ReplicaConfig, snapshot_dir: PathBuf) -> io::Result<EnsembleParts> {
+        let LinkParts { config: ensemble, inbox, snapshots, cluster_id, is_blank, failures, facts } = self;
+        let name_key = u64::from_ne_bytes(random::bytes()?);
+        let peers = Arc::new(Peers::start(PeersConfig {
+            member: config.ensemble.member.clone(),
+            run: config.ensemble.run,
+            cluster_id,
+            is_blank,
+            servers: ensemble.servers.clone(),
+            listener: port.listener,
+            tls: port.tls,
+            receiver: SnapshotReceiver::new(Arc::clone(&snapshots), &snapshot_dir, name_key),
+            snapshots,
+            inbox,
+            stats: Arc::clone(&facts.stats.peers),
+            failures: Arc::clone(failures),
+        })?);
+        let _ = facts.peers.set(Arc::clone(&peers));
+        tracing::info!(address = %peers.local_addr(), "members can connect");
+        let founding = (is_blank && !config.ensemble.founds).then(|| Founding::new(ensemble));
+        Ok(EnsembleParts {
+            peers,
+            founding,
+            config,
+            is_named: cluster_id.is_some(),
+            is_blank,
+            is_serving: false,
+            batch: PeerBatch::default(),
+            is_resigned: false,
+        })
+    }
+}
+
+/// Tells whether a member has never been told anything.
+fn is_blank(recovered: &Recovered) -> bool {
+    let Recovered { snapshot, hard_state, entries } = recovered;
+    snapshot.is_none() && entries.is_empty() && *hard_state == HardState::default()
 }
 
 fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result<DataDir, OpenError> {
@@ -322,6 +457,8 @@ fn server_facts(config: &Config, local_addr: SocketAddr, data_dir: &DataDir) -> 
         sessions: config.sessions,
         limits: config.limits,
         backlog: config.listen.backlog,
+        ensemble: config.ensemble.clone(),
+        peers: OnceLock::new(),
         started: Instant::now(),
         admission: Admission::new(&config.limits),
         stats: Arc::new(EdgeStats::default()),
@@ -332,11 +469,9 @@ fn log_bytes(recovered: &Recovered) -> u64 {
     recovered.entries.iter().map(|entry| entry.data.len() as u64).sum()
 }
 
-fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
-    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let run = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
+fn replica_config(config: &Config, ensemble: EnsembleConfig) -> io::Result<ReplicaConfig> {
     Ok(ReplicaConfig {
-        ensemble: EnsembleConfig::alone(MemberId(1), run),
+        ensemble,
         tick_ms: config.sessions.tick_ms,
         session_timeout_ms_min: config.sessions.timeout_ms_min,
         session_timeout_ms_max: config.sessions.timeout_ms_max,
@@ -344,15 +479,21 @@ fn replica_config(config: &Config) -> io::Result<ReplicaConfig> {
         super_digest: config.super_digest.clone(),
         reaping: config.reaping,
         snapshots: config.snapshots,
-        genesis: Genesis { cluster_id: random()?, session_key: random()? },
-        seed: u64::from_ne_bytes(random()?),
+        genesis: Genesis { cluster_id: random::bytes()?, session_key: random::bytes()? },
+        seed: u64::from_ne_bytes(random::bytes()?),
     })
 }
 
-/// Draws bytes that nobody can guess.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    // Requests this small are answered whole.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes)
+/// Describes this member as the replica has to know it.
+fn ensemble_config(settings: &Ensemble, data_dir: &DataDir) -> Result<EnsembleConfig, OpenError> {
+    let alone = EnsembleConfig::alone(data_dir.member_id(), data_dir.next_run()?);
+    let spec = settings.own().cloned().unwrap_or(alone.member.spec);
+    Ok(EnsembleConfig {
+        member: Member { server_id: settings.server_id, spec, ..alone.member },
+        founds: Founding::is_at_once(settings),
+        servers: settings.servers.clone(),
+        read_only_mode: settings.read_only_mode,
+        linearizable_reads: settings.linearizable_reads,
+        ..alone
+    })
 }

@@ -1,7 +1,10 @@
 //! Figures that only the edge knows. They are counted per batch or per connection, never per request.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::peers::PeerStats;
 
 /// Figures of the edge.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct EdgeStats {
     pub(crate) syncs: Durations,
     /// Snapshots that were saved.
     pub(crate) snapshots: Durations,
+    /// The links to other members.
+    pub(crate) peers: Arc<PeerStats>,
 }
 
 /// A number that only grows. Relaxed: nothing is concluded from two of them together.

@@ -1,17 +1,19 @@
 //! From what was written to what it means: every value is checked here, and every problem is reported at once.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use grange_proto::server_spec::ClientAddress;
 use grange_replica::{Reaping, SnapshotPolicy};
 use grange_tree::Policy;
 
-use super::raw::{Key, Origin, RawConfig, Setting};
+use super::ensemble::Ensemble;
+use super::raw::{IgnoredKey, Key, Origin, RawConfig, Setting};
 use super::{
     CLIENT_PORT_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, Config, ConfigError, DataPlace, FRAME_BYTES_DEFAULT,
     HANDSHAKE_MS_MAX_DEFAULT, LISTEN_DEFAULT, Limits, Listen, SNAPSHOT_LOG_BYTES_DEFAULT, SNAPSHOT_REQUESTS_DEFAULT,
@@ -35,19 +37,19 @@ const TIMEOUT_TICKS_DEFAULT: (i32, i32) = (2, 20);
 pub struct Problem {
     /// Where it was written, `None` if it was left out.
     pub origin: Option<Origin>,
-    /// Its key.
-    pub key: Key,
+    /// Its key, or the name of the file it is in.
+    pub name: String,
     /// What is wrong: the value and what is allowed.
     pub what: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.key.name();
-        match &self.origin {
-            Some(origin @ Origin::File { .. }) => write!(f, "{origin}: {name} {}", self.what),
-            Some(Origin::Flag(flag)) => write!(f, "{flag} {}", self.what),
-            None => write!(f, "{name} {}", self.what),
+        let Problem { origin, name, what } = self;
+        match origin {
+            Some(origin @ Origin::File { .. }) => write!(f, "{origin}: {name} {what}"),
+            Some(Origin::Flag(flag)) => write!(f, "{flag} {what}"),
+            None => write!(f, "{name} {what}"),
         }
     }
 }
@@ -56,9 +58,10 @@ impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
     fn try_from(raw: RawConfig) -> Result<Config, ConfigError> {
-        let mut check = Check { raw: &raw, problems: Vec::new() };
-        let config = Config {
-            listen: check.listen(),
+        let mut check = Check { raw: &raw, ignored: raw.ignored.clone(), problems: Vec::new() };
+        let ensemble = check.ensemble();
+        let mut config = Config {
+            listen: check.listen(&ensemble),
             storage: check.storage(),
             limits: check.limits(),
             sessions: check.sessions(),
@@ -80,34 +83,46 @@ impl TryFrom<RawConfig> for Config {
                 log_bytes: check.snapshot_log_bytes(),
             },
             io_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            ignored: raw.ignored.clone(),
+            ignored: Vec::new(),
+            ensemble,
         };
+        config.ignored = check.ignored;
         let problems = check.problems;
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
     }
 }
 
 /// Reads values and collects what is wrong with them; after a problem it goes on with the default.
-struct Check<'a> {
-    raw: &'a RawConfig,
+pub(super) struct Check<'a> {
+    pub(super) raw: &'a RawConfig,
+    pub(super) ignored: Vec<IgnoredKey>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Check<'a> {
-    fn setting(&self, key: Key) -> Option<&'a Setting> {
+    pub(super) fn setting(&self, key: Key) -> Option<&'a Setting> {
         self.raw.settings.get(&key).filter(|setting| !setting.value.is_empty())
     }
 
-    fn value(&self, key: Key) -> Option<&'a str> {
+    pub(super) fn value(&self, key: Key) -> Option<&'a str> {
         self.setting(key).map(|setting| setting.value.as_str())
     }
 
-    fn problem(&mut self, key: Key, what: String) {
+    pub(super) fn problem(&mut self, key: Key, what: String) {
         let origin = self.raw.settings.get(&key).map(|setting| setting.origin.clone());
-        self.problems.push(Problem { origin, key, what });
+        self.named_problem(origin, key.name(), what);
     }
 
-    fn number<N>(&mut self, key: Key, range: RangeInclusive<N>, default: N) -> N
+    /// Like [`Check::problem`], for what has no [`Key`].
+    pub(super) fn named_problem(&mut self, origin: Option<Origin>, name: &str, what: String) {
+        self.problems.push(Problem { origin, name: name.to_owned(), what });
+    }
+
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    pub(super) fn number<N>(&mut self, key: Key, range: RangeInclusive<N>, default: N) -> N
     where
         N: FromStr + PartialOrd + fmt::Display + Copy,
     {
@@ -121,7 +136,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn truth(&mut self, key: Key, default: bool) -> bool {
+    pub(super) fn truth(&mut self, key: Key, default: bool) -> bool {
         match self.value(key).map(str::to_ascii_lowercase).as_deref() {
             None => default,
             Some("true" | "yes") => true,
@@ -133,13 +148,18 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn listen(&mut self) -> Listen {
+    fn listen(&mut self, ensemble: &Ensemble) -> Listen {
         // -1 leaves it to the server, as it does in Java.
         let backlog = match self.number(Key::ClientPortListenBacklog, -1..=i32::MAX, -1) {
             count if count > 0 => count,
             _ => BACKLOG_DEFAULT,
         };
-        let port = self.number(Key::ClientPort, 0..=u16::MAX, CLIENT_PORT_DEFAULT);
+        let own = ensemble.own().and_then(|own| own.client.as_ref());
+        let port = self.number(Key::ClientPort, 0..=u16::MAX, own.map_or(CLIENT_PORT_DEFAULT, |own| own.port));
+        if let Some(own) = own.filter(|own| own.port != port && self.value(Key::Listen).is_none()) {
+            let what = format!("is {port}, but the line server.{} says {}", ensemble.server_id, own.port);
+            self.problem(Key::ClientPort, what);
+        }
         let address = if let Some(text) = self.value(Key::Listen) {
             self.resolve(Key::Listen, text)
         } else if let Some(host) = self.value(Key::ClientPortAddress) {
@@ -148,6 +168,8 @@ impl<'a> Check<'a> {
         } else if self.value(Key::ClientPort).is_some() {
             // A zoo.cfg that names a port alone means every address of the machine.
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+        } else if let Some(own) = own {
+            self.resolve_own(own, ensemble.server_id)
         } else {
             LISTEN_DEFAULT
         };
@@ -164,6 +186,20 @@ impl<'a> Check<'a> {
         };
         self.problem(key, what);
         LISTEN_DEFAULT
+    }
+
+    /// Returns the address for clients that this server's own line names.
+    fn resolve_own(&mut self, own: &ClientAddress, server_id: u8) -> SocketAddr {
+        if own.host == Ipv4Addr::UNSPECIFIED.to_string() {
+            // A port alone; it means every address, as above.
+            return SocketAddr::from((Ipv6Addr::UNSPECIFIED, own.port));
+        }
+        let found = (own.host.as_str(), own.port).to_socket_addrs().map(|mut found| found.next());
+        found.ok().flatten().unwrap_or_else(|| {
+            let what = format!("names {own} for clients, which has no address");
+            self.named_problem(None, &format!("server.{server_id}"), what);
+            LISTEN_DEFAULT
+        })
     }
 
     fn storage(&mut self) -> StorageConfig {

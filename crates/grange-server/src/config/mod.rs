@@ -3,6 +3,7 @@
 //! The keys are those of Apache ZooKeeper's `zoo.cfg` as far as they apply; `docs/server.md` is their manual.
 
 mod check;
+mod ensemble;
 mod raw;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use grange_replica::{Reaping, SnapshotPolicy};
 use grange_tree::Policy;
 
 pub use check::Problem;
+pub use ensemble::{Ensemble, TlsFiles};
 pub use raw::{IgnoredKey, Key, Origin, RawConfig};
 
 use crate::four_letter::Whitelist;
@@ -39,6 +41,8 @@ pub const SNAPSHOTS_KEPT_MIN: usize = 3;
 pub struct Config {
     /// Where clients connect.
     pub listen: Listen,
+    /// This server's number, the others, and how they reach each other.
+    pub ensemble: Ensemble,
     /// Where data is kept and for how long.
     pub storage: StorageConfig,
     /// The bounds of what clients may use.

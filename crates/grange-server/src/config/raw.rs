@@ -8,6 +8,8 @@ use java_properties::{LineContent, PropertiesIter};
 
 use super::ConfigError;
 
+const SERVER_PREFIX: &str = "server.";
+
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A key that has an effect here.
@@ -83,6 +85,34 @@ keys! {
     ContainerMaxPerMinute = "znode.container.maxPerMinute",
     /// When a container that never had a child goes.
     ContainerMaxNeverUsedIntervalMs = "znode.container.maxNeverUsedIntervalMs",
+    /// The number of this server among the lines `server.N`, instead of the file `myid`.
+    MyId = "myid",
+    /// Whether this server votes; its line says it too.
+    PeerType = "peerType",
+    /// Ticks that Apache's followers have to catch up.
+    InitLimit = "initLimit",
+    /// Ticks that Apache's followers may fall behind.
+    SyncLimit = "syncLimit",
+    /// Whether a single line `server.N` means a server that stands alone.
+    StandaloneEnabled = "standaloneEnabled",
+    /// A file with the lines `server.N`.
+    DynamicConfigFile = "dynamicConfigFile",
+    /// Whether members are listened to on every address.
+    QuorumListenOnAllIps = "quorumListenOnAllIPs",
+    /// Whether clients may be served reads while there is no leader.
+    ReadOnlyModeEnabled = "readonlymode.enabled",
+    /// Whether every read sees all earlier writes.
+    LinearizableReads = "linearizableReads",
+    /// Whether members use TLS among themselves.
+    SslQuorum = "sslQuorum",
+    /// The key and certificate of this server, in PEM.
+    SslQuorumKeyStoreLocation = "ssl.quorum.keyStore.location",
+    /// The form of that file.
+    SslQuorumKeyStoreType = "ssl.quorum.keyStore.type",
+    /// The certificates of the authorities, in PEM.
+    SslQuorumTrustStoreLocation = "ssl.quorum.trustStore.location",
+    /// The form of that file.
+    SslQuorumTrustStoreType = "ssl.quorum.trustStore.type",
 }
 
 impl Key {
@@ -123,6 +153,14 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
+/// A line `server.N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerLine {
+    /// What follows the point.
+    pub(super) number: String,
+    pub(super) setting: Setting,
+}
+
 /// A key that has no effect here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IgnoredKey {
@@ -136,6 +174,7 @@ pub struct IgnoredKey {
 #[derive(Debug, Clone, Default)]
 pub struct RawConfig {
     pub(super) settings: BTreeMap<Key, Setting>,
+    pub(super) servers: Vec<ServerLine>,
     pub(super) ignored: Vec<IgnoredKey>,
 }
 
@@ -146,19 +185,11 @@ impl RawConfig {
     /// in one warning: an ensemble's own file must never be refused for them.
     /// Errors: [`ConfigError::Read`], [`ConfigError::Syntax`].
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let lines = PropertiesIter::new_with_encoding(&text[..], encoding_rs::UTF_8);
-        for line in lines {
-            let line = line.map_err(|source| ConfigError::Syntax {
-                path: path.to_owned(),
-                line: source.line_number().unwrap_or(0),
-                source,
-            })?;
-            let origin = Origin::File { path: path.to_owned(), line: line.line_number() };
-            let LineContent::KVPair(name, value) = line.consume_content() else { continue };
-            match Key::from_name(&name) {
-                Some(key) => drop(self.settings.insert(key, Setting { value: value.trim().to_owned(), origin })),
-                None => self.ignored.push(IgnoredKey { name, origin }),
+        for (name, setting) in read_properties(path)? {
+            match (Key::from_name(&name), name.strip_prefix(SERVER_PREFIX)) {
+                (Some(key), _) => drop(self.settings.insert(key, setting)),
+                (None, Some(number)) => self.servers.push(ServerLine { number: number.to_owned(), setting }),
+                (None, None) => self.ignored.push(IgnoredKey { name, origin: setting.origin }),
             }
         }
         Ok(())
@@ -168,4 +199,31 @@ impl RawConfig {
     pub fn set_flag(&mut self, key: Key, flag: &'static str, value: impl Into<String>) {
         self.settings.insert(key, Setting { value: value.into(), origin: Origin::Flag(flag) });
     }
+}
+
+/// Reads the lines `server.N` of a file that `dynamicConfigFile` names; whatever else is in it has no meaning here.
+pub(super) fn read_server_lines(path: &Path) -> Result<Vec<ServerLine>, ConfigError> {
+    let lines = read_properties(path)?.into_iter().filter_map(|(name, setting)| {
+        let number = name.strip_prefix(SERVER_PREFIX)?.to_owned();
+        Some(ServerLine { number, setting })
+    });
+    Ok(lines.collect())
+}
+
+/// Reads keys and values in the order of the file.
+fn read_properties(path: &Path) -> Result<Vec<(String, Setting)>, ConfigError> {
+    let text = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let mut read = Vec::new();
+    for line in PropertiesIter::new_with_encoding(&text[..], encoding_rs::UTF_8) {
+        let line = line.map_err(|source| ConfigError::Syntax {
+            path: path.to_owned(),
+            line: source.line_number().unwrap_or(0),
+            source,
+        })?;
+        let origin = Origin::File { path: path.to_owned(), line: line.line_number() };
+        if let LineContent::KVPair(name, value) = line.consume_content() {
+            read.push((name, Setting { value: value.trim().to_owned(), origin }));
+        }
+    }
+    Ok(read)
 }

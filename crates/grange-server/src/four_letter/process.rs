@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::Whitelist;
-use crate::config::{Limits, SessionConfig};
+use crate::config::{Ensemble, Limits, SessionConfig};
 use crate::net::Admission;
+use crate::peers::Peers;
 use crate::stats::EdgeStats;
 
 /// Facts that do not change while the server runs, and handles to the figures of the edge.
@@ -20,6 +21,9 @@ pub(crate) struct ServerFacts {
     pub(crate) sessions: SessionConfig,
     pub(crate) limits: Limits,
     pub(crate) backlog: i32,
+    pub(crate) ensemble: Ensemble,
+    /// The links to other members, once they are there; never for a server that stands alone.
+    pub(crate) peers: OnceLock<Arc<Peers>>,
     pub(crate) started: Instant,
     pub(crate) admission: Arc<Admission>,
     pub(crate) stats: Arc<EdgeStats>,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use grange_proto::SessionId;
+use grange_proto::{Role, SessionId};
 use grange_replica::{ConnectionReport, Latency, Mode, SessionReport, Summary, WatchReport};
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -41,8 +41,28 @@ pub(super) fn conf(facts: &ServerFacts) -> String {
     line!(out, "minSessionTimeout={}", facts.sessions.timeout_ms_min);
     line!(out, "maxSessionTimeout={}", facts.sessions.timeout_ms_max);
     line!(out, "clientPortListenBacklog={}", facts.backlog);
-    line!(out, "serverId=0");
+    line!(out, "serverId={}", facts.ensemble.server_id);
+    put_ensemble(&mut out, facts);
     out
+}
+
+/// What `conf` says of a server that has others.
+fn put_ensemble(out: &mut String, facts: &ServerFacts) {
+    let ensemble = &facts.ensemble;
+    let Some(own) = ensemble.own() else { return };
+    let peer = &own.peers[0];
+    line!(out, "initLimit={}", ensemble.init_limit);
+    line!(out, "syncLimit={}", ensemble.sync_limit);
+    // Apache's servers know no other one.
+    line!(out, "electionAlg=3");
+    line!(out, "electionPort={}", peer.election_port);
+    line!(out, "quorumPort={}", peer.quorum_port);
+    line!(out, "peerType={}", if own.role == Role::Observer { 1 } else { 0 });
+    line!(out, "membership: ");
+    let membership = facts.peers.get().map_or_else(|| ensemble.servers.clone(), |peers| peers.membership());
+    for (server_id, spec) in membership {
+        line!(out, "server.{server_id}={spec}");
+    }
 }
 
 pub(super) fn dirs(facts: &ServerFacts) -> String {
@@ -239,6 +259,22 @@ pub(super) fn mntr(summary: &Summary, facts: &ServerFacts) -> String {
         put(&format!("max_{name}"), &(durations.max_us() / 1000));
         put(&format!("cnt_{name}"), &durations.count());
         put(&format!("sum_{name}"), &(durations.total_us() / 1000));
+    }
+    if !facts.ensemble.is_alone() {
+        let peers = &stats.peers;
+        for (name, counter) in [
+            ("peer_bytes_sent", &peers.bytes_sent),
+            ("peer_bytes_received", &peers.bytes_received),
+            ("peer_messages_sent", &peers.messages_sent),
+            ("peer_messages_received", &peers.messages_received),
+            ("peer_links_made", &peers.links),
+            ("peer_connections_refused", &peers.refused),
+            ("peer_snapshot_bytes_sent", &peers.snapshot_bytes_sent),
+            ("peer_snapshots_sent", &peers.snapshots_sent),
+            ("peer_snapshots_received", &peers.snapshots_received),
+        ] {
+            put(name, &counter.get());
+        }
     }
     for (op, count) in &summary.requests_by_op {
         put(&format!("op_count_{}", op.name()), count);

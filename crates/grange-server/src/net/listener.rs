@@ -16,6 +16,15 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
+    /// The name of the address is not known.
+    #[error("cannot find the address of {name}")]
+    Name {
+        /// The name.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The system refused.
     #[error("cannot listen on {address}")]
     Refused {

@@ -2,20 +2,23 @@
 //!
 //! `format` is the first file of a new directory and the last thing an older program understands: a newer format is
 //! refused, never guessed at. A separate log directory holds a copy with the same id, so that the two halves of
-//! different members are never mixed.
+//! different members are never mixed. `run` counts the starts: what a member sent before it was killed must not be taken
+//! for what it sends now.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use grange_replica::MemberId;
 use rustix::fs::FlockOperation;
 
 use super::disk::{Disk, RealDisk};
 
 /// Format that this program writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const FORMAT_FILE: &str = "format";
+const RUN_FILE: &str = "run";
 pub(crate) const LOCK_FILE: &str = "lock";
 const LOG_DIR: &str = "log";
 const SNAPSHOT_DIR: &str = "snapshot";
@@ -58,7 +61,19 @@ pub enum OpenError {
         /// The format found.
         version: u32,
     },
-    /// The file `format` is not one of ours.
+    /// A version from before the first release wrote it.
+    #[error(
+        "{} has data format {version}, which only unreleased versions wrote: this program starts with format \
+         {FORMAT_VERSION}, choose an empty directory",
+        .path.display()
+    )]
+    Unreleased {
+        /// The directory.
+        path: PathBuf,
+        /// The format found.
+        version: u32,
+    },
+    /// The file `format` or `run` is not one of ours.
     #[error("{} is not understood; restore it from a backup, the data cannot be used without it", .path.display())]
     Format {
         /// The file.
@@ -170,6 +185,26 @@ impl DataDir {
     pub fn id(&self) -> u128 {
         self.id
     }
+
+    /// Returns what this directory's member is called in everything that is voted on.
+    pub fn member_id(&self) -> MemberId {
+        let high = u64::try_from(self.id >> 64).expect("64 bits are left");
+        // 0 stands for nobody. The other half is as random.
+        MemberId(if high == 0 { 1 } else { high })
+    }
+
+    /// Counts a start; the number is durable, and larger than at every start before, when this returns.
+    pub fn next_run(&self) -> Result<u64, OpenError> {
+        let path = self.root.join(RUN_FILE);
+        let last = match read_small(&path)? {
+            Some(text) => text.trim().parse::<u64>().map_err(|_| OpenError::Format { path: path.clone() })?,
+            // Written before `format`, so it is there from the first start on.
+            None => return Err(OpenError::Format { path }),
+        };
+        let run = last.checked_add(1).ok_or(OpenError::Format { path })?;
+        write_small(&self.root, RUN_FILE, &format!("{run}\n"))?;
+        Ok(run)
+    }
 }
 
 /// The contents of the file `format`.
@@ -182,14 +217,7 @@ struct Format {
 impl Format {
     fn read(dir: &Path) -> Result<Option<Format>, OpenError> {
         let path = dir.join(FORMAT_FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(OpenError::Io { action: "open", path, source }),
-        };
-        let mut text = Vec::new();
-        file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut text).map_err(io_error("read", &path))?;
-        let text = String::from_utf8_lossy(&text);
+        let Some(text) = read_small(&path)? else { return Ok(None) };
         let value = |key: &str| {
             text.lines().find_map(|line| {
                 let (name, value) = line.split_once('=')?;
@@ -201,6 +229,9 @@ impl Format {
         let version = value("version").and_then(|value| value.parse::<u32>().ok()).ok_or_else(not_understood)?;
         if version > FORMAT_VERSION {
             return Err(OpenError::Newer { path: dir.to_owned(), version });
+        }
+        if version < FORMAT_VERSION {
+            return Err(OpenError::Unreleased { path: dir.to_owned(), version });
         }
         let id = value("id").and_then(|value| u128::from_str_radix(value, 16).ok()).ok_or_else(not_understood)?;
         let log_separate = match value("log") {
@@ -217,15 +248,7 @@ impl Format {
             "# Grange data directory; do not edit\nversion = {FORMAT_VERSION}\nid = {:032x}\nlog = {log}\n",
             self.id
         );
-        let (path, unfinished) = (dir.join(FORMAT_FILE), dir.join("format.tmp"));
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&unfinished, &path)?;
-            RealDisk.sync_dir(dir)
-        })();
-        written.map_err(io_error("write", &path))
+        write_small(dir, FORMAT_FILE, &text)
     }
 }
 
@@ -249,6 +272,7 @@ fn set_up(path: &Path, log_path: Option<&Path>) -> Result<u128, OpenError> {
     if let Some(log_path) = log_path {
         format.write(log_path)?;
     }
+    write_small(path, RUN_FILE, "0\n")?;
     format.write(path)?;
     Ok(id)
 }
@@ -259,6 +283,31 @@ fn check_log_dir(path: &Path, log_path: Option<&Path>, id: u128) -> Result<(), O
         Some(format) if format.id == id => Ok(()),
         _ => Err(OpenError::OtherLog { path: path.to_owned(), log_dir: log_path.to_owned() }),
     }
+}
+
+/// Reads a file of a few lines, `None` if it is not there.
+fn read_small(path: &Path) -> Result<Option<String>, OpenError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::Io { action: "open", path: path.to_owned(), source }),
+    };
+    let mut text = Vec::new();
+    file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut text).map_err(io_error("read", path))?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Puts a file of a few lines in the place of the one before, durably: after a crash it is one or the other.
+fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
+    let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        RealDisk.sync_dir(dir)
+    })();
+    written.map_err(io_error("write", &path))
 }
 
 fn has_files(dir: &Path) -> bool {

@@ -9,7 +9,7 @@ use crate::client::{Client, start};
 
 const EPHEMERAL: i32 = 1;
 
-fn ask(address: SocketAddr, word: &[u8]) -> String {
+pub(crate) fn ask(address: SocketAddr, word: &[u8]) -> String {
     let mut client = Client::connect(address);
     client.send(word);
     client.rest()

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod client;
+mod ensemble;
 mod four_letter;
 mod framing;
 mod lifecycle;

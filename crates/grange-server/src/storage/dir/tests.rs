@@ -30,9 +30,11 @@ fn a_locked_directory_names_the_process_that_has_it() {
 fn a_newer_format_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     drop(DataDir::open(temp.path()).unwrap());
-    std::fs::write(temp.path().join("format"), "version = 2\nshape = other\n").unwrap();
-    assert!(matches!(DataDir::open(temp.path()), Err(OpenError::Newer { version: 2, .. })));
-    std::fs::write(temp.path().join("format"), "version = 1\nid = zz\n").unwrap();
+    std::fs::write(temp.path().join("format"), "version = 3\nshape = other\n").unwrap();
+    assert!(matches!(DataDir::open(temp.path()), Err(OpenError::Newer { version: 3, .. })));
+    std::fs::write(temp.path().join("format"), "version = 1\nid = 1\nlog = inside\n").unwrap();
+    assert!(matches!(DataDir::open(temp.path()), Err(OpenError::Unreleased { version: 1, .. })));
+    std::fs::write(temp.path().join("format"), "version = 2\nid = zz\n").unwrap();
     assert!(matches!(DataDir::open(temp.path()), Err(OpenError::Format { .. })));
     std::fs::remove_file(temp.path().join("format")).unwrap();
     std::fs::write(temp.path().join("log/0000000000000001.wal"), "").unwrap();
@@ -67,4 +69,24 @@ fn a_log_is_not_left_behind_when_a_separate_directory_is_named_later() {
     let [a, log] = ["a", "log"].map(|name| temp.path().join(name));
     drop(DataDir::open_with_log_dir(&a, &a).unwrap());
     assert!(matches!(DataDir::open_with_log_dir(&a, &log), Err(OpenError::LogMoved { separate: false, .. })));
+}
+
+#[test]
+fn every_start_has_a_higher_number_than_those_before() {
+    let temp = tempfile::tempdir().unwrap();
+    for expected in 1..4 {
+        let dir = DataDir::open(temp.path()).unwrap();
+        assert_ne!(dir.member_id().0, 0);
+        assert_eq!(dir.next_run().unwrap(), expected);
+    }
+    let dir = DataDir::open(temp.path()).unwrap();
+    // What a crash before the rename leaves.
+    std::fs::write(temp.path().join("run.tmp"), "9").unwrap();
+    assert_eq!(dir.next_run().unwrap(), 4);
+    for damaged in ["", "x", &u64::MAX.to_string()] {
+        std::fs::write(temp.path().join("run"), damaged).unwrap();
+        assert!(matches!(dir.next_run(), Err(OpenError::Format { .. })), "{damaged:?}");
+    }
+    std::fs::remove_file(temp.path().join("run")).unwrap();
+    assert!(matches!(dir.next_run(), Err(OpenError::Format { .. })), "numbers must not begin anew");
 }

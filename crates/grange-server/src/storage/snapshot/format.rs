@@ -20,8 +20,8 @@ const VERSION: u32 = 1;
 const HEADER_MAGIC: &[u8; 8] = b"GRANGESN";
 const TRAILER_MAGIC: &[u8; 8] = b"GRANGEND";
 
-pub(super) fn name(meta: &SnapshotMeta) -> String {
-    format!("{:020}-{}{SUFFIX}", meta.index, meta.term)
+pub(super) fn name(index: u64, term: u64) -> String {
+    format!("{index:020}-{term}{SUFFIX}")
 }
 
 /// Returns index and term; `None` if the file is not a snapshot.

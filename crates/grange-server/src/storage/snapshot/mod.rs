@@ -17,6 +17,7 @@
 //! A file is written under another name (`.tmp`), synced, renamed, and the directory synced: so a `.snap` that does
 //! not hold is damaged. What an interrupted write left is removed at the next start.
 
+mod copy;
 mod format;
 mod reader;
 mod writer;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use copy::{SnapshotCopy, SnapshotSource};
 pub use format::CHUNK_BYTES_MAX;
 pub use reader::SnapshotReader;
 pub use writer::SnapshotWriter;

@@ -9,7 +9,7 @@ use super::{SnapshotError, SnapshotFile, SnapshotMeta, io_error};
 
 /// Bytes written between two syncs. Without them the last sync would write the whole file at once, and a sync of the
 /// log on the same disk would wait for it.
-const SYNC_STEP_BYTES: u64 = 8 << 20;
+pub(super) const SYNC_STEP_BYTES: u64 = 8 << 20;
 
 /// A snapshot being written. Dropped before [`SnapshotWriter::finish`], it removes what it wrote.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl SnapshotWriter {
         dir: &Path,
         meta: &SnapshotMeta,
     ) -> Result<SnapshotWriter, SnapshotError> {
-        let name = format::name(meta);
+        let name = format::name(meta.index, meta.term);
         let (path, unfinished) = (dir.join(&name), dir.join(name + format::SUFFIX_UNFINISHED));
         let file = disk.create(&unfinished).map_err(io_error("create", &unfinished))?;
         let mut writer = SnapshotWriter {
