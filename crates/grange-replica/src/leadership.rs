@@ -37,6 +37,8 @@ pub(crate) struct Leadership {
     pub(crate) is_leading: bool,
     /// Whether this member has asked for proof that it is up to date, and has not got it.
     is_checking: bool,
+    /// Whether this member leads as far as it knows, but has stood still, so that it may be wrong.
+    is_doubtful: bool,
     /// Batches of other members that wait until entries are taken.
     batches: VecDeque<Bytes>,
     /// What the tree added up to, here and at the leader, at some entries.
@@ -88,19 +90,21 @@ impl Replica {
 
     /// Starts to lead or to serve, as far as that is possible now.
     pub(crate) fn begin_serving(&mut self, now: Now) {
-        let Some(ensemble) = &self.ensemble else { return };
         if self.engine.is_leader() {
             if !self.leadership.is_leading && self.is_caught_up() {
                 self.begin_leading(now);
             }
             let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
-            if !self.serving && self.leadership.is_leading && is_founded {
-                self.serve();
+            if self.serving || !self.leadership.is_leading || !is_founded {
+                return;
             }
-            return;
+            if !self.leadership.is_doubtful {
+                return self.serve();
+            }
         }
         let is_heard = self.engine.leader().is_some() && !self.is_leaderless(now);
-        if !self.serving && is_heard && ensemble.members.is_founded && !self.leadership.is_checking {
+        let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+        if !self.serving && is_heard && is_founded && !self.leadership.is_checking {
             self.leadership.is_checking = true;
             self.read_points.wait(Waiter::Own);
         }
@@ -117,6 +121,7 @@ impl Replica {
     /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
     fn begin_leading(&mut self, now: Now) {
         self.leadership.is_leading = true;
+        self.leadership.is_doubtful = false;
         let mut closing = Vec::new();
         for session in self.tree.sessions() {
             if session.is_closing() {
@@ -143,6 +148,7 @@ impl Replica {
 
     /// Serves clients. Those that were served reads only come again, to have sessions of the ensemble.
     fn serve(&mut self) {
+        self.leadership.is_doubtful = false;
         self.serving = true;
         self.connections.close_read_only(None);
     }
@@ -158,6 +164,7 @@ impl Replica {
         }
         self.serving = false;
         self.leadership.is_checking = false;
+        self.leadership.is_doubtful = true;
         self.read_points.forget_own();
         self.connections.close_all();
     }

@@ -207,6 +207,19 @@ impl Cluster {
         self.run();
     }
 
+    /// Cuts a server off from all others, which nobody notices yet.
+    pub(crate) fn cut_silently(&mut self, id: u8) {
+        let others: Vec<u8> = self.sites.keys().copied().filter(|&other| other != id).collect();
+        self.cut.extend(others.into_iter().map(|other| (id.min(other), id.max(other))));
+    }
+
+    /// Lets time pass everywhere but at one server, which stands still.
+    pub(crate) fn pass_for_others(&mut self, id: u8, ms: u64) {
+        let Some(stopped) = self.site(id).replica.take() else { return };
+        self.pass(ms);
+        self.site(id).replica = Some(stopped);
+    }
+
     /// Cuts a server off from all others.
     pub(crate) fn isolate(&mut self, id: u8) {
         let others: Vec<u8> = self.sites.keys().copied().filter(|&other| other != id).collect();

@@ -429,3 +429,19 @@ fn one_survivor_starts_anew_with_everything_it_has() {
     cluster.send(3, conn, exists(1, "/b", false));
     assert_eq!(cluster.seen(3, conn), [Seen::Reply(1, OK)]);
 }
+
+#[test]
+fn a_leader_that_stood_still_serves_nobody_before_it_knows_that_it_still_leads() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader();
+    let (conn, _) = cluster.connect(leader, None);
+    cluster.cut_silently(leader);
+    cluster.pass_for_others(leader, 2000);
+    // Nothing that the others have sent meanwhile has arrived yet.
+    cluster.tell(leader, Event::Tick);
+    assert!(!cluster.is_serving(leader));
+    assert!(cluster.is_closed(leader, conn));
+    cluster.heal();
+    assert!(cluster.pass_until(2000, |cluster| cluster.is_serving(leader)));
+    assert_ne!(cluster.leader(), leader);
+}
