@@ -207,6 +207,11 @@ impl DataDir {
     }
 }
 
+/// Tells whether a directory has been set up as a data directory.
+pub(crate) fn is_set_up(path: &Path) -> bool {
+    path.join(FORMAT_FILE).exists()
+}
+
 /// The contents of the file `format`.
 #[derive(Debug, PartialEq, Eq)]
 struct Format {
