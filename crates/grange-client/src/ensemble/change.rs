@@ -1,6 +1,9 @@
 //! Changes of the members, by the protocol's reconfig.
 
+use std::time::Duration;
+
 use grange_proto::{Role, ServerSpec};
+use tokio::time::sleep;
 use zookeeper_client::{Client, EnsembleUpdate, Error as ClientError};
 
 use super::members::{Members, MembersError, client_address};
@@ -15,6 +18,11 @@ pub(super) const CONFIG_PATH: &str = "/zookeeper/config";
 const NEW_CONFIG_NO_QUORUM: i32 = -13;
 /// `ReconfigInProgress`, likewise.
 const RECONFIG_IN_PROGRESS: i32 = -14;
+
+/// How often the members are read while the connection is lost again and again.
+const READS_MAX: u32 = 10;
+/// The pause before they are read again.
+const READ_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the members are not changed, or not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +126,18 @@ impl Ensemble {
         connect::close(self.client).await;
     }
 
-    /// Reads who the members are now.
+    /// Reads who the members are now, from another server if the connection is lost: one that was taken out closes it.
     pub async fn members(&self) -> Result<Members, ChangeError> {
+        for _ in 1..READS_MAX {
+            match self.members_once().await {
+                Err(error) if error.is_connection() => sleep(READ_PAUSE).await,
+                other => return other,
+            }
+        }
+        self.members_once().await
+    }
+
+    async fn members_once(&self) -> Result<Members, ChangeError> {
         // A follower may not have heard of the last change.
         self.client.sync(CONFIG_PATH).await?;
         let (data, _) = self.client.get_config().await?;
