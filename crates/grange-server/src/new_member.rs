@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use grange_proto::ServerSpec;
 
+use crate::storage::dir::has_snapshots;
 use crate::storage::disk::{Disk, RealDisk};
 
 /// The first line of the file, by which a second run knows it.
@@ -33,7 +34,10 @@ pub enum Found {
     /// Nothing.
     Blank,
     /// What an earlier run has begun.
-    Begun,
+    Begun {
+        /// Whether the server has been told anything by others.
+        has_data: bool,
+    },
     /// Something else.
     Other,
 }
@@ -62,7 +66,7 @@ pub fn config_path(dir: &Path) -> PathBuf {
 pub fn look(dir: &Path) -> Result<Found, PrepareError> {
     let config = config_path(dir);
     match std::fs::read_to_string(&config) {
-        Ok(text) if text.starts_with(MARK) => return Ok(Found::Begun),
+        Ok(text) if text.starts_with(MARK) => return Ok(Found::Begun { has_data: has_snapshots(dir) }),
         Ok(_) => return Ok(Found::Other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("read", &config)(error)),
@@ -137,7 +141,7 @@ mod tests {
         let line = |text: &str| text.parse::<ServerSpec>().unwrap();
         let servers = [(1, line("127.0.0.1:1:2;3")), (4, line("127.0.0.1:4:5:observer;127.0.0.1:6"))];
         prepare(&dir, &NewMember { server_id: 4, servers: &servers, settings: "tickTime=500" }).unwrap();
-        assert_eq!(look(&dir).unwrap(), Found::Begun);
+        assert_eq!(look(&dir).unwrap(), Found::Begun { has_data: false });
         let mut raw = RawConfig::default();
         raw.read_file(&config_path(&dir)).unwrap();
         let config = Config::try_from(raw).unwrap();

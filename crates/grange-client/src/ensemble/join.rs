@@ -88,7 +88,12 @@ impl NewServer {
 
     /// Tells whether the members are such that this server is one of them, in the part it is to play.
     fn is_in(&self, members: &Members) -> bool {
-        members.servers.get(&self.id).is_some_and(|spec| spec.peers == self.spec.peers && spec.role == self.spec.role)
+        self.is_among(members) && members.servers.get(&self.id).is_some_and(|spec| spec.role == self.spec.role)
+    }
+
+    /// Tells whether the server is known by its number and address, in whatever part.
+    pub fn is_among(&self, members: &Members) -> bool {
+        members.servers.get(&self.id).is_some_and(|spec| spec.peers == self.spec.peers)
     }
 
     /// Asks for the membership until it is there, whoever leads meanwhile; returns a session for what follows.
@@ -118,7 +123,7 @@ impl NewServer {
         if self.is_in(&members) {
             return Ok(());
         }
-        if let Some(other) = members.servers.get(&self.id).filter(|other| other.peers != self.spec.peers) {
+        if let Some(other) = members.servers.get(&self.id).filter(|_| !self.is_among(&members)) {
             return Err(JoinError::Taken(self.id, other.to_string()));
         }
         Ok(ensemble.add(self.id, &self.spec).await?)

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use clap::Args;
 use grange_client::ensemble::{Ensemble, Invitation, Mode, NewServer, own_address, probe};
-use grange_client::{ConnectOptions, ServerAddress};
-use grange_proto::Role;
-use grange_proto::server_spec::ClientAddress;
+use grange_client::{ConnectError, ConnectOptions, ServerAddress};
+use grange_proto::server_spec::{ClientAddress, ServerSpecError};
+use grange_proto::{Role, ServerSpec};
 use grange_server::new_member::{self, Found, NewMember};
 use grange_server::{Config, RawConfig, Server};
 use tokio::time::sleep;
 
 use super::answer::{not_joined, refused};
 use super::invite::{now_s, time_text};
-use crate::connection::no_session;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::output::harmless_line;
 use crate::serve::{EndSignals, attend, failed, start, stop};
 
 /// The most bytes that are read of a token or of further settings.
@@ -70,14 +70,7 @@ pub(super) struct AddArgs {
 pub(super) async fn run(_cx: &Context, args: &AddArgs) -> Result<(), CommandError> {
     let invitation = invitation(args)?;
     let options = ConnectOptions { auths: vec![invitation.auth()], ..ConnectOptions::new(invitation.servers.clone()) };
-    match new_member::look(&args.data).map_err(CommandError::failure)? {
-        Found::Begun => {}
-        Found::Blank => prepare(args, &options).await?,
-        Found::Other => {
-            let error = anyhow!("{} is not empty, and nothing there was begun by this command", args.data.display());
-            return Err(CommandError::failure(error).hint("name another directory with --data"));
-        }
-    }
+    prepare(args, &options).await?;
     let (config, own) = read_back(&args.data)?;
     let server = start(config).await?;
     let mut signals = EndSignals::listen()?;
@@ -150,9 +143,54 @@ fn read_bounded(from: impl Read, name: &str) -> Result<String, CommandError> {
     Ok(text)
 }
 
-/// Gives this machine a number and an address, and writes them down.
+/// Gives this machine a number and an address, and writes them down, unless an earlier run got further.
 async fn prepare(args: &AddArgs, options: &ConnectOptions) -> Result<(), CommandError> {
+    let found = new_member::look(&args.data).map_err(CommandError::failure)?;
+    if found == Found::Other {
+        let error = anyhow!("{} is not empty, and nothing there was begun by this command", args.data.display());
+        return Err(CommandError::failure(error).hint("name another directory with --data"));
+    }
+    let ensemble = Ensemble::connect(options).await.map_err(|error| unreachable(error, options))?;
+    let members = ensemble.members().await;
+    ensemble.close().await;
+    let members = members.map_err(refused)?;
+    if let Found::Begun { has_data } = found {
+        let (_, own) = read_back(&args.data)?;
+        if own.is_among(&members) {
+            eprintln!("going on as server {}", own.id);
+            return Ok(());
+        }
+        if has_data {
+            let error = anyhow!("server {} was a member and is none any more", own.id);
+            return Err(CommandError::failure(error).hint(format!("empty {}, then again", args.data.display())));
+        }
+    }
+    let own = NewServer::choose(&members, args.id, spec(args, options).await?).map_err(not_joined)?;
+    let address = own.spec.peers.first().map(|peer| format!("{}:{}", peer.host, peer.quorum_port));
+    let address = address.unwrap_or_default();
+    eprintln!("joining as server {} ({address}) the ensemble of {}", own.id, members.describe());
+    let mut servers = members.servers;
+    servers.insert(own.id, own.spec);
+    let servers: Vec<_> = servers.into_iter().collect();
     let settings = args.settings.as_deref().map(read_file).transpose()?.unwrap_or_default();
+    let member = NewMember { server_id: own.id, servers: &servers, settings: &settings };
+    new_member::prepare(&args.data, &member).map_err(CommandError::failure)
+}
+
+fn unreachable(error: ConnectError, options: &ConnectOptions) -> CommandError {
+    let is_nobody_there = matches!(error, ConnectError::NoServer { .. });
+    let failure = CommandError::failure(anyhow!(harmless_line(&format!("{:#}", anyhow!(error)))));
+    match is_nobody_there {
+        true => failure.hint(format!(
+            "the token names {} for clients; it takes their addresses from /zookeeper/config",
+            harmless_line(&options.servers.to_string())
+        )),
+        false => failure,
+    }
+}
+
+/// Describes this machine as the others are to know it.
+async fn spec(args: &AddArgs, options: &ConnectOptions) -> Result<ServerSpec, CommandError> {
     let host = match &args.address {
         Some(host) => host.clone(),
         None => own_address(&options.servers).await.map_err(not_joined)?.to_string(),
@@ -163,17 +201,8 @@ async fn prepare(args: &AddArgs, options: &ConnectOptions) -> Result<(), Command
     };
     let role = if args.observer { Role::Observer } else { Role::Participant };
     let spec = NewServer::spec(&host, args.peer_port, client, role);
-    let ensemble = Ensemble::connect(options).await.map_err(no_session)?;
-    let members = ensemble.members().await;
-    ensemble.close().await;
-    let members = members.map_err(refused)?;
-    let own = NewServer::choose(&members, args.id, spec).map_err(not_joined)?;
-    eprintln!("joining as server {} ({host}:{}) the ensemble of {}", own.id, args.peer_port, members.describe());
-    let mut servers = members.servers;
-    servers.insert(own.id, own.spec);
-    let servers: Vec<_> = servers.into_iter().collect();
-    let member = NewMember { server_id: own.id, servers: &servers, settings: &settings };
-    new_member::prepare(&args.data, &member).map_err(CommandError::failure)
+    // What cannot be read back must not be written.
+    spec.to_string().parse().map_err(|error: ServerSpecError| CommandError::usage(error).context("--address is wrong"))
 }
 
 /// Reads what was written, by this run or an earlier one.

@@ -5,6 +5,7 @@ use grange_client::ensemble::{ChangeError, JoinError};
 
 use crate::connection::no_session;
 use crate::error::CommandError;
+use crate::output::harmless_line;
 
 /// Ends a command that asked for a change.
 pub(super) fn refused(error: ChangeError) -> CommandError {
@@ -31,7 +32,7 @@ pub(super) fn refused(error: ChangeError) -> CommandError {
             CommandError::failure(error).hint("add another participant first: grange ensemble invite")
         }
         ChangeError::NoHeir => CommandError::failure(error).hint("look who is there: grange ensemble status"),
-        ChangeError::Members(_) => CommandError::failure(error),
+        ChangeError::Members(_) => failed_with_text(error),
         ChangeError::Client(_) => {
             CommandError::failure(error).hint("whether the change was made is not known: grange ensemble status")
         }
@@ -51,11 +52,16 @@ pub(super) fn not_joined(error: JoinError) -> CommandError {
         }
         JoinError::Change(error) => refused(error),
         JoinError::Connect(error) => no_session(error),
-        JoinError::Taken(..) => CommandError::failure(error).hint("leave --id out, or choose another number"),
+        JoinError::Taken(..) => failed_with_text(error).hint("leave --id out, or choose another number"),
         JoinError::SameAddress(..) => {
-            CommandError::failure(error).hint("name another port with --peer-port, or another --address")
+            failed_with_text(error).hint("name another port with --peer-port, or another --address")
         }
         JoinError::Address(..) => CommandError::failure(error).hint("say it: --address HOST"),
         JoinError::Full => CommandError::failure(error),
     }
+}
+
+/// A failure whose text holds a part of what a server sent.
+fn failed_with_text(error: impl Into<anyhow::Error>) -> CommandError {
+    CommandError::failure(anyhow!(harmless_line(&format!("{:#}", error.into()))))
 }

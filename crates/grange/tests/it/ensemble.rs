@@ -180,6 +180,11 @@ fn one_survivor_starts_anew() {
     let servers = survivor.servers();
     until(|| ensemble(&servers, &["status"]), |outcome| outcome.status == Some(0));
     assert_eq!(shell(&servers, &["get", "/kept"]), "data");
+    assert_eq!(shell(&servers, &["create", "/later"]), "/later\n");
+    survivor.end(Signal::Kill);
+    let survivor = Member::start(&config);
+    assert_eq!(survivor.servers(), servers);
+    until(|| ensemble(&servers, &["status"]), |outcome| outcome.status == Some(0));
     let invited = ensemble(&servers, &["invite"]);
     let data = three.directory.path().join("new");
     let added = run(add(&data).arg("--exit"), &invited.stdout);
@@ -187,8 +192,60 @@ fn one_survivor_starts_anew() {
     let second = Member::start(&data.join("zoo.cfg"));
     let table = until(|| ensemble(&servers, &["status"]), |outcome| outcome.status == Some(0)).to_string();
     assert!(table.contains("\n1       participant") && table.contains("\n2       participant"), "{table}");
-    assert_eq!(shell(&second.servers(), &["get", "/kept"]), "data");
+    assert_eq!(shell(&second.servers(), &["ls", "/"]), "kept\nlater\nzookeeper\n");
     assert!(ensemble(&servers, &["remove", "1"]).stderr.contains("one of the last two participants"));
+}
+
+#[test]
+fn an_observer_joins_in_two_runs_and_gets_a_vote() {
+    let three = Three::start();
+    let servers = three.servers();
+    let nobody = run(grange().args(["ensemble", "remove", "3", "--servers", &servers]), b"");
+    assert!(nobody.stderr.contains("these credentials may not change the members"), "{nobody}");
+
+    let token = three.ensemble(&["invite"]).stdout;
+    let data = three.directory.path().join("new");
+    // The first run ends because its port for clients is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let [peer, client] = free_ports();
+    let add = |listen: &str| {
+        let mut command = grange();
+        command.args(["ensemble", "add", "--observer", "--token-file", "-", "--exit", "--listen", listen, "--data"]);
+        run(command.arg(&data).args(["--peer-port", &peer.to_string()]), &token)
+    };
+    let interrupted = add(&listen);
+    assert!(interrupted.stderr.contains("is in use by another program"), "{interrupted}");
+    let added = add(&format!("127.0.0.1:{client}"));
+    assert_eq!(added.status, Some(0), "{added}");
+    let again = add(&format!("127.0.0.1:{client}"));
+    assert!(again.stderr.contains("going on as server 4") && again.status == Some(0), "{again}");
+
+    let fourth = Member::start(&data.join("zoo.cfg"));
+    assert!(three.until(0).contains("\n4       observer     observer"), "{}", three.until(0));
+    assert!(three.ensemble(&["transfer", "4"]).stderr.contains("server 4 is an observer, which cannot lead"));
+    assert_eq!(three.ensemble(&["promote", "4"]).to_string(), "server 4 votes\n");
+    assert!(three.until(0).contains("\n4       participant"));
+    assert!(three.ensemble(&["promote", "4"]).stderr.contains("server 4 votes already"));
+
+    // A member that was taken out does not come back with its old data.
+    assert_eq!(three.ensemble(&["remove", "4"]).status, Some(0));
+    fourth.end(Signal::Kill);
+    let token = three.ensemble(&["invite"]).stdout;
+    let stale = run(grange().args(["ensemble", "add", "--token-file", "-", "--data"]).arg(&data), &token);
+    assert!(stale.stderr.contains("server 4 was a member and is none any more"), "{stale}");
+    assert_eq!(three.ensemble(&["invite", "--revoke-all"]).to_string(), "1 invitation is revoked\n");
+    let blank = three.directory.path().join("blank");
+    let revoked = run(
+        grange().args(["ensemble", "add", "--token-file", "-", "--data"]).arg(&blank).args([
+            "--peer-port",
+            &peer.to_string(),
+            "--listen",
+            &format!("127.0.0.1:{client}"),
+        ]),
+        &token,
+    );
+    assert!(revoked.stderr.contains("the invitation was used or revoked"), "{revoked}");
 }
 
 #[test]
