@@ -6,7 +6,7 @@ use grange_proto::{Role, ServerSpec};
 use tokio::time::sleep;
 use zookeeper_client::{Client, EnsembleUpdate, Error as ClientError};
 
-use super::members::{Members, MembersError, client_address};
+use super::members::{Members, MembersError, client_address, client_addresses};
 use super::probe::{Mode, probe};
 use crate::connect::{self, ConnectError};
 use crate::options::ConnectOptions;
@@ -146,8 +146,8 @@ impl Ensemble {
 
     /// Returns where clients reach the servers.
     pub(super) fn client_addresses(&self, members: &Members) -> Servers {
-        let addresses = members.servers.values().map(|spec| client_address(spec, &self.asked)).collect();
-        Servers::of(addresses).unwrap_or_else(|| self.asked.clone())
+        let addresses = client_addresses(members, &self.asked);
+        addresses.and_then(Servers::of).unwrap_or_else(|| self.asked.clone())
     }
 
     /// Takes a server out.

@@ -88,6 +88,14 @@ pub(super) fn client_address(spec: &ServerSpec, asked: &Servers) -> ServerAddres
     ServerAddress { host: peer.to_owned(), port: same.unwrap_or(&addresses[0]).port }
 }
 
+/// Returns where clients reach the servers; `None` if two of them would be in one place, because several lines of one host
+/// name no port for clients.
+pub(super) fn client_addresses(members: &Members, asked: &Servers) -> Option<Vec<ServerAddress>> {
+    let addresses: Vec<_> = members.servers.values().map(|spec| client_address(spec, asked)).collect();
+    let is_same = |(at, address): (usize, &ServerAddress)| addresses[..at].contains(address);
+    (!addresses.iter().enumerate().any(is_same)).then_some(addresses)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +120,15 @@ mod tests {
         assert_eq!(found, ["a:3", "c:4", "d:8"]);
         let asked = Servers::parse("x:7").unwrap();
         assert_eq!(client_address(&members.servers[&3], &asked).to_string(), "d:7");
+    }
+
+    #[test]
+    fn two_servers_are_not_taken_for_one() {
+        let members = Members::parse(b"server.1=a:1:2\nserver.2=a:3:4\n").unwrap();
+        assert_eq!(client_addresses(&members, &Servers::parse("a:7,a:8").unwrap()), None);
+        let members = Members::parse(b"server.1=a:1:2\nserver.2=b:1:2\n").unwrap();
+        let found = client_addresses(&members, &Servers::parse("a:7").unwrap()).unwrap();
+        assert_eq!(Servers::of(found).unwrap().to_string(), "a:7,b:7");
     }
 
     #[test]

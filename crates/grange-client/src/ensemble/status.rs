@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use grange_proto::{Role, ServerSpec};
+use grange_proto::Role;
 use tokio::task::JoinHandle;
 
-use super::members::{Members, client_address};
+use super::members::{Members, client_addresses};
 use super::probe::{Mode, ServerReport, probe};
 use crate::connect::{close, connect};
 use crate::options::ConnectOptions;
@@ -124,12 +124,17 @@ pub async fn status(options: &ConnectOptions) -> Status {
     };
     match members(options, serving).await {
         Ok(members) if members.servers.is_empty() => Status { servers, members_unknown: None },
-        Ok(members) => {
-            let target =
-                |(&id, spec): (&u8, &ServerSpec)| (Some(id), Some(spec.role), client_address(spec, &options.servers));
-            let targets = members.servers.iter().map(target).collect();
-            Status { servers: probe_all(targets).await, members_unknown: None }
-        }
+        Ok(members) => match client_addresses(&members, &options.servers) {
+            Some(addresses) => {
+                let lines = members.servers.iter().zip(addresses);
+                let targets = lines.map(|((&id, spec), address)| (Some(id), Some(spec.role), address)).collect();
+                Status { servers: probe_all(targets).await, members_unknown: None }
+            }
+            None => {
+                let why = "several lines of one host in /zookeeper/config name no port for clients";
+                Status { servers, members_unknown: Some(why.to_owned()) }
+            }
+        },
         Err(why) => Status { servers, members_unknown: Some(why) },
     }
 }

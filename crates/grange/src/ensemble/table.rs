@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 const HEADS: [&str; 9] = ["SERVER", "ROLE", "MODE", "ZXID", "BEHIND", "CONNS", "LATENCY MS", "VERSION", "ADDRESS"];
 /// Stands where nothing is known.
 const NOTHING: &str = "-";
-/// The most characters of a version that are shown; Apache's have a commit's 40 digits behind the number.
-const VERSION_CHARS_MAX: usize = 20;
+/// The most characters of a version that are shown.
+const VERSION_CHARS_MAX: usize = 30;
 
 /// Returns the lines of the table. Text in it came from servers.
 pub(super) fn lines(status: &Status) -> Vec<String> {
@@ -51,8 +51,11 @@ fn row(status: &Status, server: &ServerStatus) -> [String; HEADS.len()] {
     ]
 }
 
+/// Returns the version without the commit that Apache's servers add, and never more than fits.
 fn version(report: &ServerReport) -> Option<String> {
-    report.version.as_ref().map(|version| version.chars().take(VERSION_CHARS_MAX).collect())
+    let version = report.version.as_deref()?;
+    let number = version.split('-').next().filter(|_| !version.contains("-grange-"));
+    Some(number.unwrap_or(version).chars().take(VERSION_CHARS_MAX).collect())
 }
 
 /// Returns the same facts as JSON; what is not known is null.
@@ -135,6 +138,24 @@ mod tests {
             3       participant  unreachable  -            -       -      -           -                   zk3:2181: connection refused
             14      observer     observer     0x8          epoch   12     0.4         3.9.0-grange-0.1.0  zk14:2181"#]]
         .assert_eq(&lines(&example()).join("\n"));
+    }
+
+    #[test]
+    fn a_version_is_a_number() {
+        for (version, shown) in [
+            ("3.8.0-5a02a05eddb59aee6ac762f7ea82e92a68eb9c0f", "3.8.0"),
+            ("3.9.0-grange-0.1.0", "3.9.0-grange-0.1.0"),
+            ("3.4.14", "3.4.14"),
+        ] {
+            let report = ServerReport {
+                mode: Mode::Leader,
+                version: Some(version.to_owned()),
+                zxid: None,
+                connections: None,
+                latency_ms: None,
+            };
+            assert_eq!(super::version(&report).as_deref(), Some(shown));
+        }
     }
 
     #[test]
