@@ -33,6 +33,8 @@ pub(crate) struct Leadership {
     seen: (Option<MemberId>, u64),
     /// When there was last a sign of a leader.
     heard_ms: u64,
+    /// Whether that was too long ago when it was last looked at.
+    is_leaderless: bool,
     /// Whether this member leads and has applied an entry of its own term.
     pub(crate) is_leading: bool,
     /// Whether this member has asked for proof that it is up to date, and has not got it.
@@ -142,7 +144,7 @@ impl Replica {
     pub(crate) fn serves_reads_only(&self) -> bool {
         !self.serving
             && self.config.ensemble.read_only_mode
-            && self.engine.leader().is_none()
+            && self.leadership.is_leaderless
             && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded)
     }
 
@@ -249,7 +251,8 @@ impl Replica {
         if self.log_full && self.leadership.ticks.is_multiple_of(HAND_OVER_TICKS) {
             self.hand_over();
         }
-        if self.is_leaderless(now) {
+        self.leadership.is_leaderless = self.is_leaderless(now);
+        if self.leadership.is_leaderless {
             self.stop_serving();
         }
         if !self.serving && self.config.ensemble.read_only_mode {
