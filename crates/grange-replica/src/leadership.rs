@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use grange_proto::{Role, SessionId};
 
+use crate::TICK_MS;
 use crate::entry::{self, Requests};
 use crate::event::{Action, Now};
 use crate::members::MemberId;
@@ -18,6 +19,8 @@ use crate::replica::Replica;
 pub(crate) const LEADERLESS_MS_MAX: u64 = 1_000;
 /// Ticks between two messages that tell the leader which clients are alive.
 const ALIVE_TICKS: u64 = 5;
+/// How long a sign of life may be on its way to the leader: a session is given so much more than its timeout.
+const ALIVE_DELAY_MS: u64 = 2 * ALIVE_TICKS * TICK_MS;
 /// Ticks between two attempts of a leader without room for its log to hand leadership over. Nothing is written while one
 /// is under way.
 const HAND_OVER_TICKS: u64 = 50;
@@ -123,6 +126,7 @@ impl Replica {
     /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
     fn begin_leading(&mut self, now: Now) {
         self.leadership.is_leading = true;
+        self.expect_delay();
         self.leadership.is_doubtful = false;
         let mut closing = Vec::new();
         for session in self.tree.sessions() {
@@ -133,6 +137,11 @@ impl Replica {
             }
         }
         closing.into_iter().for_each(|session| self.end_session(session));
+    }
+
+    /// Gives signs of life the time they need to come from other members, if there are any.
+    pub(crate) fn expect_delay(&mut self) {
+        self.sessions.set_delay(if self.is_alone() { 0 } else { ALIVE_DELAY_MS });
     }
 
     /// Proposes, as leader, to close a session or to go on with closing it.
