@@ -21,6 +21,8 @@ const RECONFIG_IN_PROGRESS: i32 = -14;
 
 /// How often the members are read while the connection is lost again and again.
 const READS_MAX: u32 = 10;
+/// How often a change is asked for again whose answer was lost, or that is under way since.
+const CHANGES_MAX: u32 = 50;
 /// The pause before they are read again.
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
@@ -157,7 +159,8 @@ impl Ensemble {
         if spec.role == Role::Participant && members.participants().count() <= 2 {
             return Err(ChangeError::TooFew(id));
         }
-        self.reconfig(None, Some(id.to_string()), members.version).await
+        let change = Change { leaving: Some(id.to_string()), ..Change::default() };
+        self.see_through(&change, members.version, |members| !members.servers.contains_key(&id)).await
     }
 
     /// Gives an observer a vote.
@@ -168,12 +171,14 @@ impl Ensemble {
             return Err(ChangeError::Votes(id));
         }
         let spec = ServerSpec { role: Role::Participant, ..spec.clone() };
-        self.reconfig(Some(format!("server.{id}={spec}")), None, members.version).await
+        let change = Change::joining(id, &spec);
+        let votes = |members: &Members| members.participants().any(|other| other == id);
+        self.see_through(&change, members.version, votes).await
     }
 
     /// Adds a server, or changes its line.
-    pub async fn add(&self, id: u8, spec: &ServerSpec) -> Result<(), ChangeError> {
-        self.reconfig(Some(format!("server.{id}={spec}")), None, None).await
+    pub(super) async fn add(&self, id: u8, spec: &ServerSpec) -> Result<(), ChangeError> {
+        self.reconfig(&Change::joining(id, spec), None).await
     }
 
     /// Makes a server lead, or any participant but the one that leads. Only Grange's servers can.
@@ -186,7 +191,9 @@ impl Ensemble {
             Some(id) => id,
             None => self.heir(&members).await?,
         };
-        self.reconfig(Some(format!("leader={leader}")), None, None).await?;
+        // Asked again, a server that leads already answers at once.
+        let change = Change { joining: Some(format!("leader={leader}")), ..Change::default() };
+        self.see_through(&change, None, |_| false).await?;
         Ok(HandOver { leader })
     }
 
@@ -207,18 +214,54 @@ impl Ensemble {
         best.map(|(_, id)| id).ok_or(ChangeError::NoHeir)
     }
 
-    async fn reconfig(
+    /// Asks for a change, again if the connection is lost before the answer, until `is_done` says that it was made.
+    ///
+    /// A session with the very server that is taken out is lost so.
+    async fn see_through(
         &self,
-        joining: Option<String>,
-        leaving: Option<String>,
+        change: &Change,
         version: Option<i64>,
+        is_done: impl Fn(&Members) -> bool,
     ) -> Result<(), ChangeError> {
+        let mut answer = self.reconfig(change, version).await;
+        if !answer.as_ref().is_err_and(ChangeError::is_connection) {
+            return answer;
+        }
+        for _ in 0..CHANGES_MAX {
+            match answer {
+                Err(ChangeError::UnderWay) => {}
+                Err(error) if error.is_connection() => {}
+                other => return other,
+            }
+            sleep(READ_PAUSE).await;
+            if is_done(&self.members().await?) {
+                return Ok(());
+            }
+            answer = self.reconfig(change, None).await;
+        }
+        answer
+    }
+
+    async fn reconfig(&self, change: &Change, version: Option<i64>) -> Result<(), ChangeError> {
         let update = EnsembleUpdate::Incremental {
-            joinings: joining.iter().map(String::as_str),
-            leavings: leaving.iter().map(String::as_str),
+            joinings: change.joining.iter().map(String::as_str),
+            leavings: change.leaving.iter().map(String::as_str),
         };
         self.client.update_ensemble(update, version).await?;
         Ok(())
+    }
+}
+
+/// What a reconfig asks for.
+#[derive(Debug, Default)]
+struct Change {
+    joining: Option<String>,
+    leaving: Option<String>,
+}
+
+impl Change {
+    fn joining(id: u8, spec: &ServerSpec) -> Change {
+        Change { joining: Some(format!("server.{id}={spec}")), leaving: None }
     }
 }
 
