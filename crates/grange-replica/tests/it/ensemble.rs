@@ -289,6 +289,29 @@ fn a_reconfig_removes_a_server_even_the_one_that_leads() {
 }
 
 #[test]
+fn a_server_that_was_removed_is_not_added_again_by_the_lines_of_a_leader() {
+    let mut cluster = open_cluster();
+    for id in 1..=3 {
+        cluster.configure(id, |config| {
+            config.ensemble.servers.push((4, "host4:2888:3888;2181".parse().unwrap()));
+        });
+        cluster.kill(id);
+        cluster.boot(id);
+        assert!(cluster.pass_until(2000, |cluster| (1..=3).all(|id| cluster.is_serving(id))));
+    }
+    cluster.add(4, &[1, 2, 3, 4], false);
+    cluster.boot(4);
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(4)));
+    let leader = cluster.leader();
+    assert!(leader != 4 && cluster.members(leader).len() == 4, "it was blank when it was linked, and was added");
+    let (conn, _) = cluster.connect(leader, None);
+    cluster.send(leader, conn, reconfig(1, None, Some("4"), -1));
+    cluster.pass(2000);
+    assert_eq!(cluster.seen(leader, conn), [Seen::Reply(1, OK)]);
+    assert_eq!(cluster.members(leader).len(), 3);
+}
+
+#[test]
 fn a_reconfig_expects_an_observer_and_refuses_a_voter_that_is_not_there() {
     let mut cluster = open_cluster();
     let (conn, _) = cluster.connect(2, None);
