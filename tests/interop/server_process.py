@@ -159,6 +159,11 @@ class ServerProcess:
         return f"{self.host}:{self.port}"
 
     @property
+    def members(self) -> list["ServerProcess"]:
+        """A server that stands alone is its only member."""
+        return [self]
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "not started"
         return self._process.pid
