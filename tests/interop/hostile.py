@@ -27,7 +27,7 @@ from wire import OPCODES, Connection, boolean, buffer, connect_request, create_b
 MEGABYTE = 1 << 20
 QUIET_SECONDS = 1.0
 # What a probe may wait beside multis of as many creates as fit into a frame.
-DENSE_MULTI_P99_MS = 300.0
+DENSE_MULTI_P99_MS = 150.0
 # A stall of the server's shows each time; one of a machine that is busy with something else does not.
 PROBE_TRIES = 3
 
@@ -197,7 +197,8 @@ def big_multi(server: ServerProcess, args) -> str:
 def dense_multi(server: ServerProcess, args) -> str:
     """Multis of 900 KB, one after the other, which create as many znodes as fit."""
     count, seen = many_big_multis(server, b"")
-    # FIXME: a multi is one step for everybody, and 18,000 creates take more than the 10 ms that others may wait.
+    # FIXME: a multi is one step for everybody. 18,000 creates take about 8 ms of the replica thread, and the log takes
+    # their megabyte before: too near to the 10 ms that others may wait when the next multi follows at once.
     args = argparse.Namespace(p99_ms=max(args.p99_ms, DENSE_MULTI_P99_MS))
     return f"{count} creates each, {need_quick(seen, args)}"
 
@@ -320,7 +321,7 @@ def need_quick(seen, args) -> str:
 
 CASES: tuple[Callable[[ServerProcess, argparse.Namespace], str], ...] = (
     announced_frames, announced_vectors, unread_replies, nested_multi, long_paths, deep_tree, big_multi,
-    dense_multi,     many_ephemerals, many_watches, herd, foreign_password, negative_ttl, internal_requests, garbage,
+    dense_multi, many_ephemerals, many_watches, herd, foreign_password, negative_ttl, internal_requests, garbage,
 )  # fmt: skip
 
 

@@ -84,6 +84,11 @@ impl AclRef<'_> {
 
 const ACL_BYTES_MIN: usize = 12;
 
+/// The list that lets everyone do everything, which is nearly every list there is: told by one comparison.
+const OPEN_LIST: &[u8] = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone";
+/// What of it is the count.
+const COUNT_BYTES: usize = 4;
+
 /// A list of entries that is still in its frame: validated when it was decoded, read again when it is walked.
 #[derive(Debug, Clone, Copy)]
 pub struct AclList<'a> {
@@ -93,7 +98,12 @@ pub struct AclList<'a> {
 
 impl<'a> AclList<'a> {
     /// Takes a vector of entries; a null vector is an empty list.
+    #[inline]
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        if reader.rest().starts_with(OPEN_LIST) {
+            let list = reader.bytes(OPEN_LIST.len())?;
+            return Ok(AclList { count: 1, bytes: &list[COUNT_BYTES..] });
+        }
         let count = reader.count(ACL_BYTES_MIN)?;
         let start = reader.rest();
         for _ in 0..count {
@@ -111,6 +121,12 @@ impl<'a> AclList<'a> {
     /// Returns true if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Returns true for the list of [`Acl::open`].
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.bytes == &OPEN_LIST[COUNT_BYTES..]
     }
 
     /// Returns the entries' bytes: equal bytes are equal lists.
@@ -158,6 +174,21 @@ mod tests {
         put_buffer(&mut bytes, scheme);
         put_buffer(&mut bytes, id);
         bytes
+    }
+
+    #[test]
+    fn the_open_list_is_known_by_its_bytes() {
+        let mut bytes = Vec::new();
+        put_acls(&mut bytes, &Acl::open());
+        assert_eq!(bytes, OPEN_LIST);
+        bytes.extend_from_slice(b"rest");
+        let mut reader = Reader::new(&bytes);
+        let decoded = AclList::decode(&mut reader).unwrap();
+        assert_eq!((decoded.len(), decoded.is_open(), reader.rest()), (1, true, &b"rest"[..]));
+        assert!(decoded.iter().map(AclRef::to_owned).eq(Acl::open()));
+        let [other, truncated] = [list(Some(b"world"), Some(b"anyone ")), OPEN_LIST[..20].to_vec()];
+        assert!(!AclList::decode(&mut Reader::new(&other)).unwrap().is_open());
+        assert!(AclList::decode(&mut Reader::new(&truncated)).is_err());
     }
 
     /// As kazoo writes `CREATOR_ALL_ACL`.

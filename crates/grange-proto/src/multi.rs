@@ -7,7 +7,7 @@ use crate::body::{Create, PathVersion, SetData, Watchable};
 use crate::error::ErrorCode;
 use crate::op::Op;
 use crate::stat::Stat;
-use crate::wire::{DecodeError, Reader, TextBody, TextList, put_bool, put_buffer, put_i32, put_text};
+use crate::wire::{DecodeError, Reader, TextBody, TextList, put_buffer, put_i32, put_text};
 
 const END_TYPE: i32 = -1;
 const ERROR_TYPE: i32 = -1;
@@ -50,9 +50,7 @@ impl<'a> MultiOp<'a> {
 
     /// Takes one operation, `None` at the end mark.
     fn decode(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
-        let code = reader.i32()?;
-        let done = reader.bool()?;
-        reader.i32()?;
+        let (code, done) = decode_header(reader)?;
         if done {
             return Ok(None);
         }
@@ -165,12 +163,35 @@ pub enum MultiResult<'a> {
     Error(i32),
 }
 
-impl MultiResult<'_> {
+impl<'a> MultiResult<'a> {
     /// What stands for an operation behind the one that failed a multi.
     pub const NOT_TRIED: MultiResult<'static> = MultiResult::Error(ErrorCode::RuntimeInconsistency as i32);
     /// What stands for an operation before the one that failed a multi.
     pub const ROLLED_BACK: MultiResult<'static> = MultiResult::Error(0);
 
+    /// Takes one result, `None` at the end mark.
+    fn decode(reader: &mut Reader<'a>) -> Result<Option<Self>, DecodeError> {
+        let (code, done) = decode_header(reader)?;
+        if done {
+            return Ok(None);
+        }
+        if code == ERROR_TYPE {
+            return Ok(Some(MultiResult::Error(reader.i32()?)));
+        }
+        let unknown = DecodeError::Unknown(code, "result of a multi");
+        Ok(Some(match Op::from_code(code).ok_or(unknown)? {
+            Op::Create => MultiResult::Create(reader.text()?.into()),
+            Op::Create2 => MultiResult::CreateStat(reader.text()?.into(), Stat::decode(reader)?),
+            Op::Delete => MultiResult::Delete,
+            Op::SetData => MultiResult::SetData(Stat::decode(reader)?),
+            Op::Check => MultiResult::Check,
+            Op::GetData => MultiResult::GetData(reader.buffer()?, Stat::decode(reader)?),
+            Op::GetChildren => MultiResult::GetChildren(TextBody::Framed(TextList::decode(reader)?)),
+            _ => return Err(unknown),
+        }))
+    }
+
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             MultiResult::Create(path) => {
@@ -205,6 +226,48 @@ impl MultiResult<'_> {
     }
 }
 
+/// The results of a multi, encoded one by one as they arise.
+///
+/// A multi has up to tens of thousands of them, and they go nowhere but into a reply: kept as values they would be
+/// megabytes that are written and read once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MultiResults {
+    bytes: Vec<u8>,
+}
+
+impl MultiResults {
+    /// Starts without results, with room for so many of the usual size.
+    pub fn with_capacity(count: usize) -> MultiResults {
+        MultiResults { bytes: Vec::with_capacity(count * RESULT_BYTES_USUAL) }
+    }
+
+    /// Adds the result of the next operation.
+    #[inline]
+    pub fn push(&mut self, result: &MultiResult<'_>) {
+        result.encode(&mut self.bytes);
+    }
+
+    /// Reads the results.
+    pub fn to_vec(&self) -> Vec<MultiResult<'_>> {
+        let mut reader = Reader::new(&self.bytes);
+        let mut results = Vec::new();
+        while !reader.rest().is_empty() {
+            let result = MultiResult::decode(&mut reader).expect("only whole results are added");
+            results.extend(result);
+        }
+        results
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.reserve(self.bytes.len() + HEADER_BYTES);
+        out.extend_from_slice(&self.bytes);
+        put_end(out);
+    }
+}
+
+/// A header and a path of a few components.
+const RESULT_BYTES_USUAL: usize = 32;
+
 pub(crate) fn encode_results(results: &[MultiResult<'_>], out: &mut Vec<u8>) {
     for result in results {
         result.encode(out);
@@ -214,39 +277,36 @@ pub(crate) fn encode_results(results: &[MultiResult<'_>], out: &mut Vec<u8>) {
 
 pub(crate) fn decode_results<'a>(reader: &mut Reader<'a>) -> Result<Vec<MultiResult<'a>>, DecodeError> {
     let mut results = Vec::new();
-    loop {
-        let code = reader.i32()?;
-        let done = reader.bool()?;
-        reader.i32()?;
-        if done {
-            return Ok(results);
-        }
-        if code == ERROR_TYPE {
-            results.push(MultiResult::Error(reader.i32()?));
-            continue;
-        }
-        let unknown = DecodeError::Unknown(code, "result of a multi");
-        results.push(match Op::from_code(code).ok_or(unknown)? {
-            Op::Create => MultiResult::Create(reader.text()?.into()),
-            Op::Create2 => MultiResult::CreateStat(reader.text()?.into(), Stat::decode(reader)?),
-            Op::Delete => MultiResult::Delete,
-            Op::SetData => MultiResult::SetData(Stat::decode(reader)?),
-            Op::Check => MultiResult::Check,
-            Op::GetData => MultiResult::GetData(reader.buffer()?, Stat::decode(reader)?),
-            Op::GetChildren => MultiResult::GetChildren(TextBody::Framed(TextList::decode(reader)?)),
-            _ => return Err(unknown),
-        });
+    while let Some(result) = MultiResult::decode(reader)? {
+        results.push(result);
     }
+    Ok(results)
 }
 
+/// Bytes of what is in front of an operation or a result.
+const HEADER_BYTES: usize = 9;
+
+/// Takes a header, of which the error means nothing.
+#[inline]
+fn decode_header(reader: &mut Reader<'_>) -> Result<(i32, bool), DecodeError> {
+    let [a, b, c, d, done, ..] = reader.array::<HEADER_BYTES>()?;
+    Ok((i32::from_be_bytes([a, b, c, d]), done != 0))
+}
+
+#[inline]
 fn put_header(out: &mut Vec<u8>, code: i32, err: i32) {
-    put_i32(out, code);
-    put_bool(out, false);
-    put_i32(out, err);
+    put_mark(out, code, false, err);
 }
 
 fn put_end(out: &mut Vec<u8>) {
-    put_i32(out, END_TYPE);
-    put_bool(out, true);
-    put_i32(out, NO_ERROR_YET);
+    put_mark(out, END_TYPE, true, NO_ERROR_YET);
+}
+
+#[inline]
+fn put_mark(out: &mut Vec<u8>, code: i32, done: bool, err: i32) {
+    let mut mark = [0; HEADER_BYTES];
+    mark[..4].copy_from_slice(&code.to_be_bytes());
+    mark[4] = u8::from(done);
+    mark[5..].copy_from_slice(&err.to_be_bytes());
+    out.extend_from_slice(&mark);
 }

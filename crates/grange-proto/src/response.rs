@@ -4,7 +4,7 @@ use crate::acl::{Acl, AclList, put_acls};
 use crate::error::ErrorCode;
 pub use crate::header::ReplyHeader;
 use crate::ids::{Xid, Zxid};
-use crate::multi::{self, MultiResult};
+use crate::multi::{self, MultiResult, MultiResults};
 use crate::op::Op;
 use crate::stat::Stat;
 pub use crate::wire::TextBody;
@@ -37,6 +37,8 @@ pub enum Response<'a> {
     Token(Option<&'a [u8]>),
     /// multi and multiRead.
     Multi(Vec<MultiResult<'a>>),
+    /// The same on its way to a client, encoded already; never what [`Response::decode`] returns.
+    MultiEncoded(MultiResults),
 }
 
 /// An ACL, as it comes or as it goes.
@@ -85,6 +87,7 @@ impl Response<'_> {
             }
             Response::Token(token) => put_buffer(out, *token),
             Response::Multi(results) => multi::encode_results(results, out),
+            Response::MultiEncoded(results) => results.encode(out),
         }
     }
 }

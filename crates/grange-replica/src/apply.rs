@@ -1,7 +1,5 @@
 //! Applying what is committed: the tree changes, watches fire, clients are answered, in this order.
 
-use grange_proto::connect::{ConnectResponse, PASSWORD_BYTES};
-use grange_proto::frame::put_frame;
 use grange_proto::response::Response;
 use grange_proto::watch::{EventType, WatcherEvent};
 use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Zxid, path};
@@ -36,7 +34,13 @@ impl Replica {
         self.note_digest(entry.index, out);
     }
 
-    fn apply_requests(&mut self, mut requests: Requests<'_>, entry: &LogEntry, now: Now, out: &mut Vec<Action>) {
+    pub(crate) fn apply_requests(
+        &mut self,
+        mut requests: Requests<'_>,
+        entry: &LogEntry,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let index = entry.index;
         if !self.ensemble.as_mut().is_some_and(|ensemble| ensemble.accept(requests.batch)) {
             return;
@@ -91,8 +95,7 @@ impl Replica {
         let zxid = self.tree.last_zxid().next();
         self.progress.requests += 1;
         let cx = stamp.context(zxid, item.session, identities);
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.clear();
+        let mut changes = self.collect_changes();
         let result = match Request::decode(item.op, &mut Reader::new(item.body)) {
             Ok(request) => self.tree.apply(&cx, &request, &mut changes),
             Err(_) => {
@@ -136,20 +139,28 @@ impl Replica {
         self.progress.requests += 1;
         let nobody = std::sync::Arc::clone(&self.nobody);
         let cx = stamp.context(zxid, session, &nobody);
-        let mut changes = std::mem::take(&mut self.changes);
-        changes.clear();
+        let mut changes = self.collect_changes();
         let result = self.tree.end_session(&cx, &mut changes);
         self.fire_all(&changes, zxid);
         self.changes = changes;
         self.settle(session, result, None, zxid, now);
     }
 
+    /// Returns an empty list for the changes of one write, which collects none while nobody watches.
+    pub(crate) fn collect_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        if self.watches.is_empty() {
+            changes.ignore();
+        } else {
+            changes.clear();
+        }
+        changes
+    }
+
     /// Tells the watchers of all that one write has changed.
     pub(crate) fn fire_all(&mut self, changes: &Changes, zxid: Zxid) {
-        if !changes.is_empty() && !self.watches.is_empty() {
-            for change in changes.iter() {
-                self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
-            }
+        for change in changes.iter() {
+            self.fire(change.kind, change.path, [change.acl, change.parent_acl], zxid);
         }
     }
 
@@ -290,16 +301,6 @@ impl Replica {
         }
     }
 
-    /// Answers a handshake and takes the frames that came meanwhile.
-    pub(crate) fn welcome(&mut self, slot: usize, session: SessionId, timeout_ms: i32, now: Now) {
-        self.connections.own_session(slot, session, timeout_ms);
-        let read_only = self.connections.at(slot).read_only.map(|_| false);
-        let password = self.passwords.as_ref().map_or([0; PASSWORD_BYTES], |passwords| passwords.of(session));
-        let response = ConnectResponse { protocol_version: 0, timeout_ms, session, password, read_only };
-        self.connections.put_frames(slot, 1, |out| put_frame(out, |out| response.encode(out)));
-        self.take_backlog(slot, now);
-    }
-
     /// A session with many ephemeral znodes is closed in several entries; what others want stands between them.
     fn session_closing(&mut self, session: SessionId, origin: Option<Origin>) {
         self.sessions.forget(session);
@@ -358,6 +359,6 @@ fn body(applied: Applied<'_>) -> Body<'_> {
         Applied::Created { path, stat } => return Body::Created(path, stat),
         Applied::Deleted | Applied::SessionOpened | Applied::SessionClosing | Applied::SessionClosed => Response::Empty,
         Applied::DataSet(stat) | Applied::AclSet(stat) => Response::Stat(stat),
-        Applied::Multi(results) => Response::Multi(results),
+        Applied::Multi(results) => Response::MultiEncoded(results),
     })
 }

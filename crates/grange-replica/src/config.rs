@@ -152,6 +152,9 @@ pub enum RecoverError {
         /// In which way.
         why: String,
     },
+    /// There is nothing to start anew from.
+    #[error("this member belongs to no ensemble: it has no data")]
+    Nothing,
     /// The engine refused what was found.
     #[error("the replication engine cannot start")]
     Engine(#[source] raft::Error),

@@ -64,6 +64,8 @@ pub(crate) enum Refused {
     Unimplemented,
     /// The disk is full.
     LogFull,
+    /// There is no leader, and the client is served reads only.
+    NotReadOnly,
 }
 
 /// Which request is answered.
@@ -86,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) timeout_ms: i32,
     /// Whether the client said if a member that only serves reads will do.
     pub(crate) read_only: Option<bool>,
+    /// Whether it is served reads only, because there is no leader.
+    pub(crate) is_read_only: bool,
     pub(crate) identities: Arc<Identities>,
     pub(crate) pending: VecDeque<Pending>,
     /// Whether a reconfig is under way, which is answered only when the members have changed. What comes behind it waits.
@@ -170,6 +174,7 @@ impl Connections {
             session: SessionId::NONE,
             timeout_ms: 0,
             read_only,
+            is_read_only: false,
             identities: Arc::new(identities),
             pending: VecDeque::new(),
             awaits_reconfig: false,
@@ -263,7 +268,7 @@ impl Connections {
     /// Marks every client that is served as one that the leader has yet to be told of.
     pub(crate) fn tell_all_alive(&mut self, alive: &mut Vec<(ConnSlot, ConnId)>) {
         for (slot, conn) in &mut self.table {
-            if conn.phase == Phase::Serving && !conn.is_alive_untold {
+            if conn.phase == Phase::Serving && !conn.is_read_only && !conn.is_alive_untold {
                 conn.is_alive_untold = true;
                 alive.push((slot, conn.id));
             }
@@ -280,6 +285,18 @@ impl Connections {
             }
         }
         sessions
+    }
+
+    /// Closes connections that are served reads only: all of them, or those not heard of for their timeout.
+    pub(crate) fn close_read_only(&mut self, idle_at: Option<Now>) {
+        let is_over = |conn: &Connection| {
+            let timeout_us = u64::try_from(conn.timeout_ms).unwrap_or(0) * 1_000;
+            conn.is_read_only
+                && conn.phase == Phase::Serving
+                && idle_at.is_none_or(|now| now.monotonic_us.saturating_sub(conn.last_reply_us) > timeout_us)
+        };
+        let over: Vec<ConnSlot> = self.table.iter().filter(|(_, conn)| is_over(conn)).map(|(slot, _)| slot).collect();
+        over.into_iter().for_each(|slot| self.close(slot));
     }
 
     /// Closes every connection.

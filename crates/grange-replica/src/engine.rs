@@ -159,6 +159,8 @@ pub(crate) struct Engine {
     seed: u64,
     /// Elections that this member has asked for.
     campaigns: u64,
+    /// Whether this member asks for elections: not while it cannot write to its log.
+    may_lead: bool,
 }
 
 impl Engine {
@@ -200,6 +202,7 @@ impl Engine {
             reading: Vec::new(),
             seed,
             campaigns: 0,
+            may_lead: true,
         };
         engine.set_timeout();
         if alone {
@@ -262,7 +265,7 @@ impl Engine {
 
     /// Moves the engine's clock on by one tick.
     pub(crate) fn tick(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || (!self.may_lead && !self.is_leader()) {
             return;
         }
         let was_following = self.node.raft.state == StateRole::Follower;
@@ -279,7 +282,8 @@ impl Engine {
         if message.from != from.0 || message.to != self.id.0 || message.get_msg_type() == MessageType::MsgSnapshot {
             return Err(DecodeError::Unknown(0, "message of another member than its sender"));
         }
-        let is_late = self.installing.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow;
+        let is_late =
+            (self.installing.is_some() || !self.may_lead) && message.get_msg_type() == MessageType::MsgTimeoutNow;
         if is_late || self.is_stale_rejection(&message) {
             return Ok(());
         }
@@ -394,6 +398,11 @@ impl Engine {
     /// [`Output::read_points`], or not at all if leadership changes.
     pub(crate) fn ask_read_point(&mut self, ticket: u64) {
         self.node.read_index(ticket.to_be_bytes().to_vec());
+    }
+
+    /// Says whether this member may ask for elections, and take leadership that is handed over.
+    pub(crate) fn set_may_lead(&mut self, may_lead: bool) {
+        self.may_lead = may_lead;
     }
 
     /// Hands leadership over.

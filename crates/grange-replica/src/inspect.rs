@@ -54,6 +54,7 @@ impl Replica {
         let id = self.config.ensemble.member.id;
         let is_learner = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.conf.learners.contains(&id.0));
         match () {
+            () if self.serves_reads_only() => Mode::ReadOnly,
             () if !self.is_serving() => Mode::NotServing,
             () if self.is_alone() => Mode::Standalone,
             () if self.engine.is_leader() => Mode::Leader,

@@ -18,6 +18,9 @@ use crate::replica::Replica;
 pub(crate) const LEADERLESS_MS_MAX: u64 = 1_000;
 /// Ticks between two messages that tell the leader which clients are alive.
 const ALIVE_TICKS: u64 = 5;
+/// Ticks between two attempts of a leader without room for its log to hand leadership over. Nothing is written while one
+/// is under way.
+const HAND_OVER_TICKS: u64 = 50;
 /// Entries between two comparisons of what the members' trees add up to.
 const DIGEST_ENTRIES: u64 = 64;
 /// Sums that are kept for comparison.
@@ -34,6 +37,8 @@ pub(crate) struct Leadership {
     pub(crate) is_leading: bool,
     /// Whether this member has asked for proof that it is up to date, and has not got it.
     is_checking: bool,
+    /// Whether this member leads as far as it knows, but has stood still, so that it may be wrong.
+    is_doubtful: bool,
     /// Batches of other members that wait until entries are taken.
     batches: VecDeque<Bytes>,
     /// What the tree added up to, here and at the leader, at some entries.
@@ -85,19 +90,21 @@ impl Replica {
 
     /// Starts to lead or to serve, as far as that is possible now.
     pub(crate) fn begin_serving(&mut self, now: Now) {
-        let Some(ensemble) = &self.ensemble else { return };
         if self.engine.is_leader() {
             if !self.leadership.is_leading && self.is_caught_up() {
                 self.begin_leading(now);
             }
             let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
-            if !self.serving && self.leadership.is_leading && is_founded {
-                self.serving = true;
+            if self.serving || !self.leadership.is_leading || !is_founded {
+                return;
             }
-            return;
+            if !self.leadership.is_doubtful {
+                return self.serve();
+            }
         }
         let is_heard = self.engine.leader().is_some() && !self.is_leaderless(now);
-        if !self.serving && is_heard && ensemble.members.is_founded && !self.leadership.is_checking {
+        let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+        if !self.serving && is_heard && is_founded && !self.leadership.is_checking {
             self.leadership.is_checking = true;
             self.read_points.wait(Waiter::Own);
         }
@@ -106,12 +113,15 @@ impl Replica {
     /// Takes in proof that this member is up to date.
     pub(crate) fn is_up_to_date(&mut self) {
         self.leadership.is_checking = false;
-        self.serving |= self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
+        if self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded) {
+            self.serve();
+        }
     }
 
     /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
     fn begin_leading(&mut self, now: Now) {
         self.leadership.is_leading = true;
+        self.leadership.is_doubtful = false;
         let mut closing = Vec::new();
         for session in self.tree.sessions() {
             if session.is_closing() {
@@ -128,6 +138,21 @@ impl Replica {
         self.proposals.push_end(session, self.engine.term());
     }
 
+    /// Returns true while clients that can do without writes are served, and no others.
+    pub(crate) fn serves_reads_only(&self) -> bool {
+        !self.serving
+            && self.config.ensemble.read_only_mode
+            && self.engine.leader().is_none()
+            && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded)
+    }
+
+    /// Serves clients. Those that were served reads only come again, to have sessions of the ensemble.
+    fn serve(&mut self) {
+        self.leadership.is_doubtful = false;
+        self.serving = true;
+        self.connections.close_read_only(None);
+    }
+
     fn is_leaderless(&self, now: Now) -> bool {
         now.monotonic_ms().saturating_sub(self.leadership.heard_ms) > LEADERLESS_MS_MAX
     }
@@ -139,6 +164,7 @@ impl Replica {
         }
         self.serving = false;
         self.leadership.is_checking = false;
+        self.leadership.is_doubtful = true;
         self.read_points.forget_own();
         self.connections.close_all();
     }
@@ -220,8 +246,14 @@ impl Replica {
         if self.is_alone() {
             return;
         }
+        if self.log_full && self.leadership.ticks.is_multiple_of(HAND_OVER_TICKS) {
+            self.hand_over();
+        }
         if self.is_leaderless(now) {
             self.stop_serving();
+        }
+        if !self.serving && self.config.ensemble.read_only_mode {
+            self.connections.close_read_only(Some(now));
         }
         if !self.leadership.is_leading && self.leadership.ticks.is_multiple_of(ALIVE_TICKS) {
             self.tell_alive(out);
@@ -241,6 +273,9 @@ impl Replica {
     #[inline]
     pub(crate) fn heard(&mut self, slot: usize, now: Now) {
         let conn = self.connections.at(slot);
+        if conn.is_read_only {
+            return;
+        }
         if self.leadership.is_leading {
             self.sessions.heard(conn.session, now.monotonic_ms());
         } else if !conn.is_alive_untold {
@@ -292,7 +327,23 @@ impl Replica {
         if !self.engine.is_leader() || heir.is_none() || now.monotonic_ms() >= until_ms {
             self.leadership.resign_until_ms = None;
             out.push(Action::Resigned);
-        } else if let Some(heir) = heir.filter(|_| self.engine.can_propose()) {
+        } else {
+            self.hand_over();
+        }
+    }
+
+    /// Takes in whether the log has room. A member without room does not lead if it can help it.
+    pub(crate) fn set_log_full(&mut self, is_full: bool) {
+        self.log_full = is_full;
+        self.engine.set_may_lead(!is_full);
+        if is_full && !self.is_alone() {
+            self.hand_over();
+        }
+    }
+
+    /// Hands leadership to whoever lacks least, if this member has it.
+    fn hand_over(&mut self) {
+        if let Some(heir) = self.heir().filter(|_| self.engine.can_propose()) {
             self.engine.transfer_to(heir);
         }
     }

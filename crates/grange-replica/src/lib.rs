@@ -18,6 +18,7 @@ mod engine;
 mod ensemble;
 mod entry;
 mod event;
+mod handshake;
 mod inspect;
 mod leadership;
 mod members;
@@ -31,6 +32,8 @@ mod reads;
 mod reaper;
 mod reconfig;
 mod report;
+mod requests;
+mod rescue;
 mod sessions;
 mod snapshots;
 mod watches;
@@ -45,6 +48,7 @@ pub use report::{
     ConnectionReport, Inspect, Latency, LogCounts, Mode, Report, SessionReport, Summary, WatchCounts, WatchEventCounts,
     WatchReport,
 };
+pub use rescue::rescue;
 
 /// The longest pause between two [`Event::Tick`], in milliseconds: the granularity of timeouts.
 pub const TICK_MS: u64 = 20;

@@ -242,6 +242,10 @@ impl Members {
         self.iter().all(|member| member.spec.peers.is_empty())
     }
 
+    pub(crate) fn set_version(&mut self, version: Zxid) {
+        self.version = version;
+    }
+
     /// Returns the transaction of the last change.
     pub(crate) fn version(&self) -> Zxid {
         self.version

@@ -52,8 +52,7 @@ impl Replica {
         self.progress.requests += 1;
         if is_settled {
             let text = ensemble.members.config_text();
-            let mut changes = std::mem::take(&mut self.changes);
-            changes.clear();
+            let mut changes = self.collect_changes();
             self.tree.set_config(zxid, change.time_ms, &text, &mut changes);
             self.fire_all(&changes, zxid);
             self.changes = changes;

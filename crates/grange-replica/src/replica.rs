@@ -4,22 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use grange_proto::connect::ConnectResponse;
-use grange_proto::frame::{put_frame, split_frame};
-use grange_proto::op::Class;
-use grange_proto::request::{Auth, RequestHeader};
-use grange_proto::response::Response;
 use grange_proto::watch::EventType;
-use grange_proto::wire::put_i32;
-use grange_proto::{ErrorCode, Op, Reader, Request, SessionId, Xid, Zxid};
+use grange_proto::{Op, SessionId};
 use grange_tree::{Changes, Identities, Tree};
 
-use crate::auth;
 use crate::config::{RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig};
-use crate::connections::{Asked, Connections, Pending, Phase, Refusal, Refused};
+use crate::connections::Connections;
 use crate::engine::{Engine, Output, Start};
 use crate::ensemble::EnsembleState;
-use crate::event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now};
+use crate::event::{Action, ConnId, Event, HardState, LogBatch, LogEntry, Now};
 use crate::leadership::{LEADERLESS_MS_MAX, Leadership};
 use crate::members::{Conf, MemberId};
 use crate::membership::{self, Peer};
@@ -28,7 +21,6 @@ use crate::peer::PeerMessage;
 use crate::progress::Progress;
 use crate::proposals::{Origin, Proposals};
 use crate::read_points::{ReadPoints, Waiter};
-use crate::reads::Reads;
 use crate::reaper::Reaper;
 use crate::report::WatchEventCounts;
 use crate::sessions::Sessions;
@@ -75,7 +67,7 @@ pub struct Replica {
     received: Option<Box<RecoveredSnapshot>>,
     /// Whether the edge knows the members.
     members_told: bool,
-    next_session: i64,
+    pub(crate) next_session: i64,
     last_tick_ms: u64,
 }
 
@@ -173,7 +165,7 @@ impl Replica {
             birth,
             received: None,
             members_told: false,
-            next_session: first_session(config.ensemble.member.server_id, now.wall_ms),
+            next_session: crate::handshake::first_session(config.ensemble.member.server_id, now.wall_ms),
             last_tick_ms: now.monotonic_ms(),
             config,
         })
@@ -279,8 +271,8 @@ impl Replica {
             Event::Tick => self.tick(now, out),
             Event::PeerUp { member, is_blank } => self.peer_up(member, is_blank),
             Event::PeerDown(peer) => self.peer_down(peer),
-            Event::LogFull => self.log_full = true,
-            Event::LogHasRoom => self.log_full = false,
+            Event::LogFull => self.set_log_full(true),
+            Event::LogHasRoom => self.set_log_full(false),
             Event::LogRead { first, entries } => self.engine.log_read(first, entries),
             Event::SnapshotSaved { index } => self.snapshot_saved(index, out),
             Event::SnapshotFailed => self.snapshots.failed(),
@@ -428,253 +420,6 @@ impl Replica {
             self.proposals.push(SessionId::NONE, &self.nobody, Op::DeleteContainer, &body, Origin::Own);
         }
     }
-
-    fn connect(&mut self, attempt: &ConnectAttempt, now: Now, out: &mut Vec<Action>) {
-        let Some(passwords) = self.passwords.as_ref().filter(|_| self.serving) else {
-            out.push(Action::Close(attempt.conn));
-            return;
-        };
-        if attempt.last_zxid_seen > self.tree.last_zxid() {
-            // The client has seen a future that this member does not know: it has to try another one.
-            out.push(Action::Close(attempt.conn));
-            return;
-        }
-        let timeout_ms =
-            attempt.timeout_ms.clamp(self.config.session_timeout_ms_min, self.config.session_timeout_ms_max);
-        let is_known = passwords.verify(attempt.session, &attempt.password)
-            && match self.tree.session(attempt.session) {
-                Some(session) => !session.is_closing(),
-                // It may have been opened at another member a moment ago.
-                None => !self.is_alone(),
-            };
-        let slot = self.connections.add(attempt.conn, attempt.peer, attempt.read_only, now);
-        if attempt.session == SessionId::NONE {
-            self.open_session(slot, timeout_ms);
-        } else if !is_known {
-            self.refuse_session(slot);
-        } else if self.log_full {
-            // Reads go on; the first write finds out whether the session is still this member's.
-            self.welcome(slot, attempt.session, timeout_ms, now);
-        } else {
-            let origin = Origin::Connect { slot, conn: attempt.conn };
-            self.proposals.push_return(attempt.session, timeout_ms, origin);
-        }
-    }
-
-    /// Answers a handshake that asks for a session which does not exist, or with a wrong password.
-    pub(crate) fn refuse_session(&mut self, slot: ConnSlot) {
-        let refused = ConnectResponse::refused(self.connections.at(slot).read_only.map(|_| false));
-        self.connections.put_frames(slot, 1, |out| put_frame(out, |out| refused.encode(out)));
-        self.connections.close(slot);
-    }
-
-    fn open_session(&mut self, slot: ConnSlot, timeout_ms: i32) {
-        if self.log_full {
-            self.connections.close(slot);
-            return;
-        }
-        let session = self.new_session();
-        let conn = self.connections.at(slot);
-        let origin = Origin::Connect { slot, conn: conn.id };
-        let mut body = Vec::with_capacity(4);
-        put_i32(&mut body, timeout_ms);
-        self.proposals.push(session, &self.nobody, Op::CreateSession, &body, origin);
-    }
-
-    fn new_session(&mut self) -> SessionId {
-        loop {
-            let session = SessionId(self.next_session);
-            self.next_session = self.next_session.wrapping_add(1);
-            if session != SessionId::NONE && session.0 != i64::MIN && self.tree.session(session).is_none() {
-                return session;
-            }
-        }
-    }
-
-    fn disconnected(&mut self, conn: ConnId) {
-        if let Some(slot) = self.connections.disconnect(conn)
-            && self.watches.disconnect(slot)
-        {
-            self.connections.free(slot);
-        }
-    }
-
-    /// Takes whole frames of a connection: writes go into the next entry, reads are answered in their turn.
-    pub(crate) fn take_frames(&mut self, slot: ConnSlot, frames: &Bytes, received_us: u64, now: Now) {
-        let conn = self.connections.at(slot);
-        match conn.phase {
-            Phase::Serving => {}
-            Phase::Opening => {
-                conn.backlog.push((frames.clone(), received_us));
-                return;
-            }
-            Phase::Closing | Phase::Gone => return,
-        }
-        self.heard(slot, now);
-        if self.connections.at(slot).awaits_reconfig {
-            self.connections.at(slot).backlog.push((frames.clone(), received_us));
-            return;
-        }
-        let mut rest: &[u8] = frames;
-        while let Ok(Some((payload, behind))) = split_frame(rest, usize::MAX) {
-            rest = behind;
-            self.connections.count_received(slot);
-            self.take_request(slot, frames, payload, received_us, now);
-            let conn = self.connections.at(slot);
-            if conn.awaits_reconfig && !rest.is_empty() {
-                conn.backlog.push((frames.slice_ref(rest), received_us));
-            }
-            if conn.phase != Phase::Serving || conn.awaits_reconfig {
-                break;
-            }
-        }
-    }
-
-    /// Takes the frames that waited.
-    pub(crate) fn take_backlog(&mut self, slot: ConnSlot, now: Now) {
-        let backlog = std::mem::take(&mut self.connections.at(slot).backlog);
-        for (frames, received_us) in backlog {
-            self.take_frames(slot, &frames, received_us, now);
-        }
-    }
-
-    fn take_request(&mut self, slot: ConnSlot, frames: &Bytes, payload: &[u8], received_us: u64, now: Now) {
-        let mut reader = Reader::new(payload);
-        let Ok(RequestHeader { xid, op_code }) = RequestHeader::decode(&mut reader) else {
-            self.connections.close(slot);
-            return;
-        };
-        let op = Op::from_code(op_code).filter(|op| op.class() != Class::Internal);
-        let Some(op) = op else {
-            self.refuse(slot, Refusal { xid, why: Refused::Unimplemented }, now);
-            return;
-        };
-        self.figures.count(op);
-        match op.class() {
-            Class::Write if self.log_full => {
-                self.refuse(slot, Refusal { xid, why: Refused::LogFull }, now);
-            }
-            Class::Write => {
-                let conn = self.connections.at(slot);
-                conn.wait_for_write();
-                conn.awaits_reconfig = op == Op::Reconfig;
-                if op == Op::CloseSession {
-                    conn.phase = Phase::Closing;
-                }
-                let origin = Origin::Request { slot, conn: conn.id, asked: Asked { xid, op, received_us } };
-                self.proposals.push(conn.session, &conn.identities, op, reader.rest(), origin);
-            }
-            Class::Read => {
-                if self.waits_for_read_point(op) {
-                    let conn = self.connections.at(slot);
-                    let ticket = self.read_points.wait(Waiter::Connection(slot, conn.id));
-                    conn.pending.push_back(Pending::ReadPoint(ticket));
-                }
-                let conn = self.connections.at(slot);
-                if conn.pending.is_empty() {
-                    self.read(slot, payload, received_us, now);
-                } else {
-                    conn.pending.push_back(Pending::Read { payload: frames.slice_ref(payload), received_us });
-                }
-            }
-            Class::Connection | Class::Internal => {
-                match Request::decode(op, &mut reader) {
-                    Ok(Request::Auth(packet)) => {
-                        let granted = self.authenticate(slot, &packet);
-                        self.answer_auth(slot, xid, op, granted, now);
-                    }
-                    // There is no login configuration. Apache answers with an empty token then, and kazoo, which takes
-                    // it for a challenge, asks again for ever.
-                    Ok(Request::Sasl(_)) => self.answer_auth(slot, xid, op, false, now),
-                    _ => self.connections.close(slot),
-                }
-            }
-        }
-    }
-
-    /// Tells whether an operation must see all that was acknowledged before it, at any member.
-    fn waits_for_read_point(&self, op: Op) -> bool {
-        let asks = op == Op::Sync || (self.config.ensemble.linearizable_reads && op != Op::Ping);
-        asks && !self.is_alone()
-    }
-
-    fn read(&mut self, slot: ConnSlot, payload: &[u8], received_us: u64, now: Now) {
-        let mut reader = Reader::new(payload);
-        let header = RequestHeader::decode(&mut reader).expect("the header was decoded when the frame came");
-        let op = Op::from_code(header.op_code).expect("only known operations are read");
-        let asked = Asked { xid: header.xid, op, received_us };
-        match Request::decode(op, &mut reader) {
-            Ok(request) => {
-                let Replica { tree, watches, connections, config, .. } = self;
-                let mut reads = Reads { tree, watches, connections, policy: config.policy, now };
-                reads.answer(slot, asked, &request);
-            }
-            Err(why) => self.connections.reply(slot, asked, self.tree.last_zxid(), Err(why.into()), now),
-        }
-    }
-
-    fn refuse(&mut self, slot: ConnSlot, refusal: Refusal, now: Now) {
-        let conn = self.connections.at(slot);
-        if conn.pending.is_empty() {
-            self.refuse_now(slot, refusal, now);
-        } else {
-            conn.pending.push_back(Pending::Refused(refusal));
-        }
-    }
-
-    fn refuse_now(&mut self, slot: ConnSlot, refusal: Refusal, now: Now) {
-        let asked = Asked { xid: refusal.xid, op: Op::Notification, received_us: now.monotonic_us };
-        match refusal.why {
-            Refused::LogFull => {
-                self.connections.reply(slot, asked, self.tree.last_zxid(), Err(ErrorCode::SystemError), now);
-            }
-            Refused::Unimplemented => {
-                // The request never got near the tree, so there is no zxid to tell: `UnimplementedRequestProcessor`.
-                self.connections.reply(slot, asked, Zxid(-1), Err(ErrorCode::Unimplemented), now);
-                self.connections.close(slot);
-            }
-        }
-    }
-
-    /// Answers what waited behind a write, up to the next write.
-    pub(crate) fn answer_pending(&mut self, slot: ConnSlot, now: Now) {
-        loop {
-            let conn = self.connections.at(slot);
-            match conn.pending.front() {
-                Some(Pending::Read { .. } | Pending::Refused(_)) => {}
-                Some(Pending::ReadPoint(ticket)) if self.read_points.has_passed(*ticket) => {}
-                Some(Pending::ReadPoint(_) | Pending::Writes(_)) | None => return,
-            }
-            match conn.pending.pop_front() {
-                Some(Pending::Read { payload, received_us }) => self.read(slot, &payload, received_us, now),
-                Some(Pending::Refused(refusal)) => self.refuse_now(slot, refusal, now),
-                Some(Pending::ReadPoint(_)) => {}
-                Some(Pending::Writes(_)) | None => unreachable!("the front was looked at"),
-            }
-        }
-    }
-
-    /// Adds the identity that a packet proves to the connection's.
-    fn authenticate(&mut self, slot: ConnSlot, packet: &Auth<'_>) -> bool {
-        let conn = self.connections.at(slot);
-        let mut identities = (*conn.identities).clone();
-        let granted = auth::authenticate(packet, self.config.super_digest.as_deref(), &mut identities);
-        conn.identities = Arc::new(identities);
-        granted
-    }
-
-    /// Auth packets are answered at once, whatever waits before them.
-    ///
-    /// The reply carries the xid of the request: stock clients send [`Xid::AUTH`], others number auth packets as any.
-    fn answer_auth(&mut self, slot: ConnSlot, xid: Xid, op: Op, granted: bool, now: Now) {
-        let asked = Asked { xid, op, received_us: now.monotonic_us };
-        let result = if granted { Ok(&Response::Empty) } else { Err(ErrorCode::AuthFailed) };
-        self.connections.reply(slot, asked, Zxid::ZERO, result, now);
-        if !granted {
-            self.figures.auth_failed += 1;
-            self.connections.close(slot);
-        }
-    }
 }
 
 impl Default for Figures {
@@ -702,7 +447,7 @@ impl Figures {
         events.bytes += (path.len() * watchers) as u64;
     }
 
-    fn count(&mut self, op: Op) {
+    pub(crate) fn count(&mut self, op: Op) {
         if let Some(place) = Op::ALL.iter().position(|&other| other == op) {
             self.by_op[place] += 1;
         }
@@ -729,12 +474,4 @@ fn continues(mark: (u64, u64), entries: &mut Vec<LogEntry>) -> Result<bool, Reco
     }
     entries.drain(..=place);
     Ok(true)
-}
-
-/// Returns the first session number of a run: the server's number in the top byte, then the time.
-///
-/// Source: `SessionTrackerImpl.initializeNextSessionId`.
-fn first_session(server_id: u8, wall_ms: i64) -> i64 {
-    let time = (wall_ms << 24).cast_unsigned() >> 8;
-    (time & (u64::MAX >> 8)).cast_signed() | (i64::from(server_id) << 56)
 }

@@ -48,6 +48,8 @@ pub enum Mode {
     Follower,
     /// One that follows a leader and does not vote.
     Observer,
+    /// One that has no leader and serves reads to clients that can do without writes.
+    ReadOnly,
     /// One that has no leader, or is not yet up to date.
     NotServing,
 }

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use grange_replica::{Action, EnsembleConfig, Event, LogBatch, Recovered, Replica, ReplicaConfig, TICK_MS};
 
 use crate::clock::Clock;
+use crate::ensemble::EnsembleParts;
 use crate::failure::ServerFailure;
-use crate::founding::Founding;
 use crate::log_writer::{LogHandle, LogRange};
 use crate::mailbox::{Mailbox, Taken};
 use crate::net::{Command, Outbox, worker_of};
-use crate::peers::{PeerBatch, Peers};
 use crate::snapshotter::SnapshotJob;
 
 /// Bytes of log since the last snapshot above which one is made before the server ends, so that it starts quickly.
@@ -41,24 +40,6 @@ pub(crate) struct Driver {
     pub(crate) finish: Arc<AtomicBool>,
     /// Bytes of entries since the last snapshot was begun, those read at the start included.
     pub(crate) log_bytes: u64,
-}
-
-/// What a member that has others needs besides.
-pub(crate) struct EnsembleParts {
-    pub(crate) peers: Arc<Peers>,
-    /// There as long as this server has no data, and may have to found the ensemble.
-    pub(crate) founding: Option<Founding>,
-    /// Whether this server has no data.
-    pub(crate) is_blank: bool,
-    /// To start anew as the founder.
-    pub(crate) config: ReplicaConfig,
-    /// Whether the links know which ensemble this is.
-    pub(crate) is_named: bool,
-    /// Whether clients were served when it was last looked at.
-    pub(crate) is_serving: bool,
-    /// Messages of the step under way.
-    pub(crate) batch: PeerBatch,
-    pub(crate) is_resigned: bool,
 }
 
 /// How the end comes about.

@@ -12,6 +12,8 @@
 //!       log        one sync per round     snapshot                  log_writer, snapshotter, storage
 //! ```
 //!
+//! A member that has others has links to them besides: `peers`, and `founding` as long as it has no data.
+//!
 //! The replica itself is a pure machine in `grange-replica`. Nothing here knows what a request means; nothing there
 //! knows what a socket is.
 
@@ -21,6 +23,7 @@ pub mod storage;
 
 mod clock;
 mod driver;
+mod ensemble;
 mod failure;
 mod founding;
 mod log_writer;

@@ -1,23 +1,21 @@
 //! A running server: its threads, from the start to the end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use grange_replica::{
-    EnsembleConfig, Event, Genesis, HardState, Member, RecoverError, Recovered, Replica, ReplicaConfig,
-};
+use grange_replica::{EnsembleConfig, Event, Genesis, Member, RecoverError, Recovered, Replica, ReplicaConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Config, DataPlace, Ensemble, StorageConfig};
-use crate::driver::{Driver, EnsembleParts};
+use crate::driver::Driver;
+use crate::ensemble::{LinkParts, MemberPort, is_blank};
 use crate::failure::{Failures, ServerFailure};
 use crate::founding::Founding;
 use crate::four_letter::ServerFacts;
@@ -27,13 +25,14 @@ use crate::net::{
     Admission, BoundPort, Command, ListenError, Outbox, REQUEST_BYTES_IN_FLIGHT_TOTAL_MAX, WORKERS_MAX, Worker,
     WorkerConfig,
 };
-use crate::peers::{self, PeerBatch, Peers, PeersConfig, SnapshotReceiver, TlsContext, TlsError};
+use crate::peers::{Peers, TlsError};
 use crate::random;
 use crate::recovery::{self, DataError, Opened};
 use crate::snapshotter::{SnapshotJob, Snapshotter};
 use crate::stats::EdgeStats;
 use crate::storage::dir::{DataDir, OpenError};
 use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::log::Log;
 use crate::storage::retention::Retention;
 use crate::storage::snapshot::SnapshotStore;
 use crate::storage::space::DiskGuard;
@@ -278,22 +277,8 @@ impl Parts {
             _data_dir: data_dir,
             _temporary: temporary,
         };
-        let writer = Arc::new(Mutex::new(LogWriter::new(
-            log_file,
-            DiskGuard::new(&facts.log_dir, DiskGuard::RESERVE_BYTES_DEFAULT),
-            config.storage.snapshots_kept.map(|keep| Retention { snapshots_keep: keep, ..Retention::default() }),
-            Arc::clone(&store),
-            Arc::clone(&snapshots),
-            Arc::clone(&facts.stats),
-        )));
-        let thread = LogThread { writer: Arc::clone(&writer), requests: Arc::clone(&log), inbox: Arc::clone(&inbox) };
-        server.disk_threads.push(failures.spawn("log", move || thread.run())?);
-        let stats = Arc::clone(&facts.stats);
-        let snapshotter = Snapshotter { store, jobs: Arc::clone(&snapshots), inbox: Arc::clone(&inbox), stats };
-        server.disk_threads.push(failures.spawn("snapshot", move || {
-            snapshotter.run();
-            Ok(())
-        })?);
+        let disk = DiskParts { facts: &facts, log: &log, snapshots: &snapshots, inbox: &inbox, failures: &failures };
+        let writer = disk.start(&config.storage, log_file, store, &mut server.disk_threads)?;
         let finish = Arc::clone(&server.finish);
         let (serving, is_serving) = mpsc::channel();
         // The others may be started later; clients are refused until then.
@@ -326,87 +311,50 @@ impl Parts {
     }
 }
 
+/// What the threads of the disk are connected by.
+struct DiskParts<'a> {
+    facts: &'a ServerFacts,
+    log: &'a Arc<Mailbox<LogRequest>>,
+    snapshots: &'a Arc<Mailbox<SnapshotJob>>,
+    inbox: &'a Arc<Mailbox<Event>>,
+    failures: &'a Arc<Failures>,
+}
+
+impl DiskParts<'_> {
+    /// Starts the log thread and the snapshot thread.
+    fn start(
+        self,
+        storage: &StorageConfig,
+        log_file: Log,
+        store: Arc<SnapshotStore>,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> io::Result<Arc<Mutex<LogWriter>>> {
+        let DiskParts { facts, log, snapshots, inbox, failures } = self;
+        let writer = Arc::new(Mutex::new(LogWriter::new(
+            log_file,
+            DiskGuard::new(&facts.log_dir, DiskGuard::RESERVE_BYTES_DEFAULT),
+            storage.snapshots_kept.map(|keep| Retention { snapshots_keep: keep, ..Retention::default() }),
+            Arc::clone(&store),
+            Arc::clone(snapshots),
+            Arc::clone(&facts.stats),
+        )));
+        let thread = LogThread { writer: Arc::clone(&writer), requests: Arc::clone(log), inbox: Arc::clone(inbox) };
+        threads.push(failures.spawn("log", move || thread.run())?);
+        let stats = Arc::clone(&facts.stats);
+        let snapshotter = Snapshotter { store, jobs: Arc::clone(snapshots), inbox: Arc::clone(inbox), stats };
+        threads.push(failures.spawn("snapshot", move || {
+            snapshotter.run();
+            Ok(())
+        })?);
+        Ok(writer)
+    }
+}
+
 /// Where clients and members connect.
 struct Ports {
     clients: BoundPort,
     /// `None` for a server that stands alone.
     members: Option<MemberPort>,
-}
-
-/// Where other members connect, and by what they prove who they are.
-struct MemberPort {
-    listener: TcpListener,
-    tls: Option<TlsContext>,
-}
-
-impl MemberPort {
-    /// Takes the port early: a mistake in the configuration shows before data is read.
-    fn prepare(ensemble: &Ensemble) -> Result<Option<MemberPort>, StartError> {
-        let Some(own) = ensemble.own() else { return Ok(None) };
-        if !peers::fits_hello(own) {
-            return Err(StartError::LongLine(ensemble.server_id));
-        }
-        let tls = ensemble.tls.as_ref().map(TlsContext::load).transpose()?;
-        let listener = match &ensemble.socket {
-            Some(socket) => socket.try_clone()?,
-            None => peers::bind(&own.peers[0], ensemble.listens_on_all).map_err(StartError::ListenToMembers)?,
-        };
-        if tls.is_none() && !listener.local_addr()?.ip().is_loopback() {
-            tracing::warn!("members talk without TLS: whoever reaches their ports can read and change everything");
-        }
-        Ok(Some(MemberPort { listener, tls }))
-    }
-}
-
-/// What the links to other members are made of.
-struct LinkParts<'a> {
-    config: &'a Ensemble,
-    inbox: Arc<Mailbox<Event>>,
-    snapshots: Arc<SnapshotStore>,
-    cluster_id: Option<[u8; 16]>,
-    is_blank: bool,
-    failures: &'a Arc<Failures>,
-    facts: &'a ServerFacts,
-}
-
-impl LinkParts<'_> {
-    fn start(self, port: MemberPort, config: ReplicaConfig, snapshot_dir: PathBuf) -> io::Result<EnsembleParts> {
-        let LinkParts { config: ensemble, inbox, snapshots, cluster_id, is_blank, failures, facts } = self;
-        let name_key = u64::from_ne_bytes(random::bytes()?);
-        let peers = Arc::new(Peers::start(PeersConfig {
-            member: config.ensemble.member.clone(),
-            run: config.ensemble.run,
-            cluster_id,
-            is_blank,
-            servers: ensemble.servers.clone(),
-            listener: port.listener,
-            tls: port.tls,
-            receiver: SnapshotReceiver::new(Arc::clone(&snapshots), &snapshot_dir, name_key),
-            snapshots,
-            inbox,
-            stats: Arc::clone(&facts.stats.peers),
-            failures: Arc::clone(failures),
-        })?);
-        let _ = facts.peers.set(Arc::clone(&peers));
-        tracing::info!(address = %peers.local_addr(), "members can connect");
-        let founding = (is_blank && !config.ensemble.founds).then(|| Founding::new(ensemble));
-        Ok(EnsembleParts {
-            peers,
-            founding,
-            config,
-            is_named: cluster_id.is_some(),
-            is_blank,
-            is_serving: false,
-            batch: PeerBatch::default(),
-            is_resigned: false,
-        })
-    }
-}
-
-/// Tells whether a member has never been told anything.
-fn is_blank(recovered: &Recovered) -> bool {
-    let Recovered { snapshot, hard_state, entries } = recovered;
-    snapshot.is_none() && entries.is_empty() && *hard_state == HardState::default()
 }
 
 fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result<DataDir, OpenError> {

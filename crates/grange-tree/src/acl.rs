@@ -107,6 +107,9 @@ fn matches(id: &Id, wanted: &Id) -> bool {
 ///
 /// Errors: `InvalidAcl` if nothing is left or an entry is not valid.
 pub(crate) fn resolve(list: &AclList<'_>, identities: &Identities) -> Result<Option<AclRef>, ErrorCode> {
+    if list.is_open() {
+        return Ok(None);
+    }
     let mut seen = BTreeSet::new();
     let mut entries = Vec::new();
     for entry in list.iter() {
@@ -115,12 +118,7 @@ pub(crate) fn resolve(list: &AclList<'_>, identities: &Identities) -> Result<Opt
             continue;
         }
         match entry.scheme {
-            "world" if entry.id == "anyone" => {
-                if list.len() == 1 && entry.perms == Perms::ALL {
-                    return Ok(None);
-                }
-                entries.push(entry.to_owned());
-            }
+            "world" if entry.id == "anyone" => entries.push(entry.to_owned()),
             "auth" => {
                 let before = entries.len();
                 let own = identities.iter().filter(|id| is_authenticated(&id.scheme));

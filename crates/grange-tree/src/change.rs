@@ -39,6 +39,8 @@ struct Entry {
 pub struct Changes {
     paths: String,
     entries: Vec<Entry>,
+    /// True while nobody wants to know.
+    ignores: bool,
 }
 
 impl Changes {
@@ -50,6 +52,13 @@ impl Changes {
     /// Forgets all changes and keeps the memory.
     pub fn clear(&mut self) {
         self.truncate(0);
+        self.ignores = false;
+    }
+
+    /// Forgets all changes, and those to come until the next [`Changes::clear`]: nobody watches.
+    pub fn ignore(&mut self) {
+        self.clear();
+        self.ignores = true;
     }
 
     /// Returns true if nothing changed.
@@ -73,6 +82,9 @@ impl Changes {
     }
 
     pub(crate) fn push(&mut self, kind: ChangeKind, path: &str, acl: Option<AclRef>, parent_acl: Option<AclRef>) {
+        if self.ignores {
+            return;
+        }
         self.paths.push_str(path);
         self.entries.push(Entry { kind, path_end: self.paths.len(), acl, parent_acl });
     }

@@ -29,6 +29,7 @@ mod change;
 mod identity;
 mod idle;
 mod node;
+mod sequential;
 mod session;
 
 mod ephemeral;

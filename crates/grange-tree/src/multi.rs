@@ -1,10 +1,14 @@
 //! Several writes as one.
 
-use grange_proto::multi::{MultiOp, MultiOps, MultiResult};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use grange_proto::multi::{MultiOp, MultiOps, MultiResult, MultiResults};
 use grange_proto::request::Create;
 use grange_proto::{CreateMode, ErrorCode, Op};
 
 use crate::change::Changes;
+use crate::sequential::SequentialPath;
 use crate::tree::{Tree, WriteContext};
 
 /// Why an operation ends a multi.
@@ -26,70 +30,65 @@ impl Tree {
     ///
     /// If one fails, those before it get the result 0, it gets its error, and those behind it are not tried.
     /// Errors: `MarshallingError` if a create asks for a time to live that it cannot carry.
-    pub(crate) fn multi<'r>(
+    pub(crate) fn multi(
         &mut self,
         cx: &WriteContext<'_>,
-        ops: &MultiOps<'r>,
+        ops: &MultiOps<'_>,
         changes: &mut Changes,
-    ) -> Result<Vec<MultiResult<'r>>, ErrorCode> {
+    ) -> Result<MultiResults, ErrorCode> {
         let change_count = changes.len();
-        let mut results = Vec::with_capacity(ops.len());
+        let mut results = MultiResults::with_capacity(ops.len());
+        let mut sequential = SequentialPath::default();
         self.store.begin();
-        for op in ops.iter() {
-            let failure = match self.multi_op(cx, &op, changes) {
-                Ok(result) => {
-                    results.push(result);
-                    continue;
-                }
-                Err(failure) => failure,
-            };
+        for (place, op) in ops.iter().enumerate() {
+            let Err(failure) = self.multi_op(cx, &op, &mut sequential, changes, &mut results) else { continue };
             self.store.rollback();
             changes.truncate(change_count);
             return match failure {
                 Failure::Request(error) => Err(error),
-                Failure::Operation(error) => {
-                    results.fill(MultiResult::ROLLED_BACK);
-                    results.push(MultiResult::Error(error.code()));
-                    results.resize(ops.len(), MultiResult::NOT_TRIED);
-                    Ok(results)
-                }
+                Failure::Operation(error) => Ok(failed_at(place, error, ops.len())),
             };
         }
         self.store.commit();
         Ok(results)
     }
 
-    fn multi_op<'r>(
+    fn multi_op(
         &mut self,
         cx: &WriteContext<'_>,
-        op: &MultiOp<'r>,
+        op: &MultiOp<'_>,
+        sequential: &mut SequentialPath,
         changes: &mut Changes,
-    ) -> Result<MultiResult<'r>, Failure> {
-        Ok(match op {
-            MultiOp::Create(request) => self.create_in_multi(cx, request, changes)?,
+        results: &mut MultiResults,
+    ) -> Result<(), Failure> {
+        match op {
+            MultiOp::Create(request) => self.create_in_multi(cx, request, sequential, changes, results)?,
             MultiOp::Delete(request) => {
                 self.delete(cx, request, changes)?;
-                MultiResult::Delete
+                results.push(&MultiResult::Delete);
             }
-            MultiOp::SetData(request) => MultiResult::SetData(self.set_data(cx, request, changes)?),
+            MultiOp::SetData(request) => results.push(&MultiResult::SetData(self.set_data(cx, request, changes)?)),
             MultiOp::Check(request) => {
                 self.check(cx, request)?;
-                MultiResult::Check
+                results.push(&MultiResult::Check);
             }
             MultiOp::GetData(_) | MultiOp::GetChildren(_) => {
                 return Err(Failure::Request(ErrorCode::MarshallingError));
             }
-        })
+        }
+        Ok(())
     }
 
     /// In a multi the flags decide, and not the operation, which of the four kinds of create is meant: what becomes
     /// of a time to live, and whether the result has a stat. Source: `org.apache.zookeeper.Op.create`.
-    fn create_in_multi<'r>(
+    fn create_in_multi(
         &mut self,
         cx: &WriteContext<'_>,
-        request: &Create<'r>,
+        request: &Create<'_>,
+        sequential: &mut SequentialPath,
         changes: &mut Changes,
-    ) -> Result<MultiResult<'r>, Failure> {
+        results: &mut MultiResults,
+    ) -> Result<(), Failure> {
         let mode = CreateMode::from_flags(request.flags).ok_or(ErrorCode::BadArguments)?;
         if mode.is_ttl() && request.ttl_ms.is_none() {
             return Err(Failure::Request(ErrorCode::MarshallingError));
@@ -100,10 +99,25 @@ impl Tree {
             _ => Op::Create,
         };
         let request = Create { op, ttl_ms: request.ttl_ms.filter(|_| mode.is_ttl()), ..*request };
-        let (path, stat) = self.create(cx, &request, changes)?;
-        Ok(match op {
+        let (path, key) = self.create_znode(cx, &request, sequential, changes)?;
+        let path = Cow::Borrowed(path);
+        results.push(&match op {
             Op::Create => MultiResult::Create(path),
-            _ => MultiResult::CreateStat(path, stat),
-        })
+            _ => MultiResult::CreateStat(path, self.store.stat(key)),
+        });
+        Ok(())
     }
+}
+
+/// The results of a multi of `count` operations of which the one at `place` failed.
+fn failed_at(place: usize, error: ErrorCode, count: usize) -> MultiResults {
+    let mut results = MultiResults::with_capacity(count);
+    for other in 0..count {
+        results.push(&match other.cmp(&place) {
+            Ordering::Less => MultiResult::ROLLED_BACK,
+            Ordering::Equal => MultiResult::Error(error.code()),
+            Ordering::Greater => MultiResult::NOT_TRIED,
+        });
+    }
+    results
 }

@@ -159,7 +159,11 @@ impl Tree {
         self.check_quota(cx, request.path, growth_of_set(request, bytes_before))
     }
 
+    #[inline]
     fn check_quota(&mut self, cx: &WriteContext<'_>, path: &str, growth: Growth) -> Result<(), ErrorCode> {
+        if self.store.totals.quota_count == 0 {
+            return Ok(());
+        }
         let Some(quota) = self.store.find_quota(path) else { return Ok(()) };
         let children = [LIMITS_NAME, STATS_NAME].map(|name| self.store.child(quota, name.as_bytes()));
         let [Some(limits), Some(stats)] = children.map(|place| place.map(|place| self.store.quota_text(place))) else {
@@ -182,13 +186,16 @@ impl Tree {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn count_created(&mut self, path: &str, data: Option<&[u8]>) {
         match split_quota_path(path) {
             Some((_, LIMITS_NAME)) => self.store.totals.quota_count += 1,
             Some((about, STATS_NAME)) => self.store.count_afresh(about, path),
             _ => {}
         }
-        self.store.count(path, Growth { count: 1, bytes: signed(data.map_or(0, <[u8]>::len)) });
+        if self.store.totals.quota_count > 0 {
+            self.store.count(path, Growth { count: 1, bytes: signed(data.map_or(0, <[u8]>::len)) });
+        }
     }
 
     pub(crate) fn count_deleted(&mut self, path: &str, data_bytes: usize) {

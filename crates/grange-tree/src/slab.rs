@@ -118,6 +118,8 @@ struct Journal<T> {
     extent: Extent<T>,
     /// What slots held that were in use at the start and have changed since, each once.
     before: BTreeMap<Key<T>, Slot<T>>,
+    /// The one remembered last, which is likely to be asked for again: a parent of many new znodes.
+    last: Option<Key<T>>,
 }
 
 /// The slots.
@@ -182,6 +184,7 @@ impl<T: Clone> Slab<T> {
         }
     }
 
+    #[inline]
     fn slot_mut(&mut self, key: Key<T>) -> &mut Slot<T> {
         let index = key.index();
         let group = Arc::make_mut(&mut self.groups[index / GROUP_SLOTS]);
@@ -192,17 +195,22 @@ impl<T: Clone> Slab<T> {
     /// As [`Slab::slot_mut`], and remembers what the slot holds if a multi is under way.
     #[inline]
     fn slot_to_change(&mut self, key: Key<T>) -> &mut Slot<T> {
-        let is_known = |journal: &Journal<T>| {
-            // Slots behind the old end held nothing: a large multi that creates many znodes remembers few.
-            key.index() >= journal.extent.slot_count || journal.before.contains_key(&key)
-        };
-        if self.journal.as_ref().is_some_and(|journal| !is_known(journal)) {
-            let before = self.slot(key).expect("the slot was reached before").clone();
-            if let Some(journal) = &mut self.journal {
-                journal.before.insert(key, before);
-            }
+        // Slots behind the old end held nothing: a large multi that creates many znodes remembers few.
+        if self.journal.as_ref().is_some_and(|journal| key.index() < journal.extent.slot_count) {
+            self.remember(key);
         }
         self.slot_mut(key)
+    }
+
+    /// Keeps what a slot held when the multi began.
+    fn remember(&mut self, key: Key<T>) {
+        let Some(mut journal) = self.journal.take() else { return };
+        if journal.last != Some(key) {
+            let before = || self.slot(key).expect("the slot was reached before").clone();
+            journal.before.entry(key).or_insert_with(before);
+            journal.last = Some(key);
+        }
+        self.journal = Some(journal);
     }
 
     /// Makes room up to the slot `key`.
@@ -277,7 +285,7 @@ impl<T: Clone> Slab<T> {
 
     /// Starts to remember.
     pub(crate) fn begin(&mut self) {
-        self.journal = Some(Journal { extent: self.extent, before: BTreeMap::new() });
+        self.journal = Some(Journal { extent: self.extent, before: BTreeMap::new(), last: None });
     }
 
     /// Keeps what was done since [`Slab::begin`].

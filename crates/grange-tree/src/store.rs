@@ -72,6 +72,8 @@ pub(crate) struct Store {
     name_key: u64,
     scratch: Scratch,
     totals_before: Option<Totals>,
+    /// What the children of the parent that was changed last make of the digest: often it is changed again.
+    family_digest: Option<(Key<Node>, u64)>,
 }
 
 impl Store {
@@ -107,6 +109,7 @@ impl Store {
             name_key,
             scratch: Scratch::new(),
             totals_before: None,
+            family_digest: None,
         }
     }
 
@@ -177,7 +180,12 @@ impl Store {
 
     #[inline]
     pub(crate) fn acl(&self, key: Key<Node>) -> Option<&AclRef> {
-        self.extra(key)?.acl.map(|acl| self.acls.get(acl))
+        self.acl_of(self.extra(key)?)
+    }
+
+    #[inline]
+    pub(crate) fn acl_of(&self, extra: &Extra) -> Option<&AclRef> {
+        extra.acl.map(|acl| self.acls.get(acl))
     }
 
     pub(crate) fn stat(&self, key: Key<Node>) -> Stat {
@@ -249,32 +257,44 @@ impl Store {
 
     // Changes.
 
-    /// Returns the record of a znode to change it, a new one if it has none.
-    pub(crate) fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
-        let extra = match self.nodes[key].extra {
+    /// Returns the record of a znode, a new one if it has none.
+    fn own_extra(&mut self, key: Key<Node>) -> Key<Extra> {
+        match self.nodes[key].extra {
             Some(extra) => extra,
             None => {
                 let extra = self.extras.insert(Extra::implied(self.nodes[key].czxid));
                 self.nodes.change(key).extra = Some(extra);
                 extra
             }
-        };
+        }
+    }
+
+    /// As [`Store::own_extra`], to change it.
+    pub(crate) fn change_extra(&mut self, key: Key<Node>) -> &mut Extra {
+        let extra = self.own_extra(key);
         self.extras.change(extra)
     }
 
     /// Changes what a parent keeps of its children.
     fn change_family(&mut self, parent: Place, change: impl FnOnce(&mut Extra)) {
-        let before = self.children_digest(parent);
-        self.note_not_idle(parent.key);
-        change(self.change_extra(parent.key));
-        self.note_idle(parent.key);
-        let after = self.children_digest(parent);
+        let extra = self.own_extra(parent.key);
+        let node = &self.nodes[parent.key];
+        let extra = self.extras.change(extra);
+        let before = match self.family_digest {
+            Some((key, digest)) if key == parent.key => digest,
+            _ => extra.children_digest(parent.path_hash, node.czxid),
+        };
+        self.idle.remove(parent.key, node, Some(extra));
+        change(extra);
+        self.idle.add(parent.key, node, Some(extra));
+        let after = extra.children_digest(parent.path_hash, node.czxid);
+        self.family_digest = Some((parent.key, after));
         self.totals.digest = self.totals.digest.wrapping_sub(before).wrapping_add(after);
     }
 
-    /// Changes the records of a parent, its parent, and so on.
-    fn change_ancestors(&mut self, parent: Key<Node>, change: impl Fn(&mut Extra)) {
-        let mut next = Some(parent);
+    /// Changes the records of everything above a znode.
+    fn change_ancestors(&mut self, below: Key<Node>, change: impl Fn(&mut Extra)) {
+        let mut next = self.nodes[below].parent;
         while let Some(key) = next {
             change(self.change_extra(key));
             next = self.nodes[key].parent;
@@ -310,6 +330,7 @@ impl Store {
             extra.child_count += 1;
             extra.cversion = extra.cversion.wrapping_add(1);
             extra.pzxid = zxid;
+            extra.descendant_count += 1;
         });
         self.change_ancestors(parent.key, |extra| extra.descendant_count += 1);
         if let Lifetime::Ephemeral(session) = lifetime {
@@ -324,6 +345,7 @@ impl Store {
     /// Removes a child without children of its own.
     pub(crate) fn remove(&mut self, parent: Place, place: Place, path_bytes: usize, zxid: Zxid) {
         let key = place.key;
+        self.family_digest = self.family_digest.filter(|(parent, _)| *parent != key);
         self.totals.digest = self.totals.digest.wrapping_sub(self.digest(place));
         self.totals.data_bytes -= (path_bytes + self.nodes[key].data_bytes()) as u64;
         self.note_not_idle(key);
@@ -349,6 +371,7 @@ impl Store {
             }
             extra.child_count -= 1;
             extra.pzxid = zxid;
+            extra.descendant_count -= 1;
         });
         self.change_ancestors(parent.key, |extra| extra.descendant_count -= 1);
     }
@@ -444,6 +467,7 @@ impl Store {
     /// Undoes what was done since [`Store::begin`].
     pub(crate) fn rollback(&mut self) {
         self.totals = self.totals_before.take().expect("a rollback ends what begin started");
+        self.family_digest = None;
         self.nodes.rollback();
         self.extras.rollback();
         self.names.rollback();

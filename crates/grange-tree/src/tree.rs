@@ -1,6 +1,6 @@
 //! The state machine as the replica sees it.
 
-use grange_proto::multi::MultiResult;
+use grange_proto::multi::MultiResults;
 use grange_proto::{ErrorCode, Lifetime, Request, SessionId, Stat, Zxid};
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ pub enum Applied<'r> {
     /// An ACL was replaced.
     AclSet(Stat),
     /// The results of a multi, successful or not: a multi that fails changes nothing, and says so here.
-    Multi(Vec<MultiResult<'r>>),
+    Multi(MultiResults),
     /// A session was opened.
     SessionOpened,
     /// A session is being closed and has more ephemerals: apply the same request again.

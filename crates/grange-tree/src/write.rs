@@ -10,6 +10,9 @@ use grange_proto::{CreateMode, ErrorCode, Lifetime, Op, Perms, SessionId, Stat, 
 
 use crate::acl::{self, AclRef};
 use crate::change::{ChangeKind, Changes};
+use crate::node::Node;
+use crate::sequential::SequentialPath;
+use crate::slab::Key;
 use crate::store::{Birth, Place};
 use crate::tree::{Applied, Tree, WriteContext};
 
@@ -41,6 +44,22 @@ impl Tree {
         request: &Create<'r>,
         changes: &mut Changes,
     ) -> Result<(Cow<'r, str>, Stat), ErrorCode> {
+        let mut sequential = SequentialPath::default();
+        let (_, key) = self.create_znode(cx, request, &mut sequential, changes)?;
+        let path = sequential.into_path().map_or(Cow::Borrowed(request.path), Cow::Owned);
+        Ok((path, self.store.stat(key)))
+    }
+
+    /// Creates a znode; returns its path too.
+    ///
+    /// The path of a sequential one is put together in `sequential`, which may be used again and again.
+    pub(crate) fn create_znode<'p>(
+        &mut self,
+        cx: &WriteContext<'_>,
+        request: &Create<'p>,
+        sequential: &'p mut SequentialPath,
+        changes: &mut Changes,
+    ) -> Result<(&'p str, Key<Node>), ErrorCode> {
         let mode = CreateMode::from_flags(request.flags).ok_or(ErrorCode::BadArguments)?;
         if mode.is_ttl() && !cx.policy.extended_types {
             return Err(ErrorCode::Unimplemented);
@@ -49,30 +68,31 @@ impl Tree {
         let parent_path = parent_path(request.path)?;
         let acl = acl::resolve(&request.acl, cx.identities)?;
         let parent = self.store.find(parent_path).ok_or(ErrorCode::NoNode)?;
-        acl::check(self.store.acl(parent.key), Perms::CREATE, cx.asker())?;
-        let family = self.store.extra_or_implied(parent.key);
+        let family = self.store.extra(parent.key);
+        let parent_acl = family.and_then(|family| self.store.acl_of(family));
+        acl::check(parent_acl, Perms::CREATE, cx.asker())?;
         let path = match mode.is_sequential() {
-            true => Cow::Owned(format!("{}{:010}", request.path, family.cversion)),
-            false => Cow::Borrowed(request.path),
+            true => sequential.complete(request.path, family.map_or(0, |family| family.cversion)),
+            false => request.path,
         };
-        let is_below_ephemeral = matches!(family.lifetime, Lifetime::Ephemeral(_));
-        path::validate(&path).map_err(|_| ErrorCode::BadArguments)?;
-        let Some((_, name)) = path::split(&path) else {
-            return Err(ErrorCode::NodeExists);
-        };
-        if self.store.child(parent, name.as_bytes()).is_some() {
+        let name = &path[parent_path.len() + 1..];
+        // The path of a znode is valid, and so is what a plain name makes of it; only the root has a second spelling.
+        if parent_path == "/" || !is_plain(name) {
+            path::validate(path).map_err(|_| ErrorCode::BadArguments)?;
+        }
+        if name.is_empty() || self.store.child(parent, name.as_bytes()).is_some() {
             return Err(ErrorCode::NodeExists);
         }
-        if is_below_ephemeral {
+        if family.is_some_and(|family| matches!(family.lifetime, Lifetime::Ephemeral(_))) {
             return Err(ErrorCode::NoChildrenForEphemerals);
         }
-        self.check_quota_of_create(cx, &path, request.data)?;
+        let parent_acl = parent_acl.cloned();
+        self.check_quota_of_create(cx, path, request.data)?;
         let birth = Birth { data: request.data, acl: acl.clone(), lifetime, zxid: cx.zxid, time_ms: cx.time_ms };
         let place = self.store.insert(parent, name, path.len(), birth);
-        let stat = self.store.stat(place.key);
-        self.count_created(&path, request.data);
-        changes.push(ChangeKind::Created, &path, acl, self.store.acl(parent.key).cloned());
-        Ok((path, stat))
+        self.count_created(path, request.data);
+        changes.push(ChangeKind::Created, path, acl, parent_acl);
+        Ok((path, place.key))
     }
 
     pub(crate) fn delete(
@@ -223,10 +243,17 @@ impl Tree {
     }
 }
 
+/// Tells whether a component of a path is one that nothing can be wrong with: printable ASCII, no dot in front.
+fn is_plain(name: &str) -> bool {
+    let is_odd = |byte: &u8| !(0x20..0x7f).contains(byte);
+    !matches!(name.as_bytes(), [] | [b'.', ..]) && !name.as_bytes().iter().fold(false, |odd, byte| odd | is_odd(byte))
+}
+
 /// Returns the path of the parent, empty for the root. Only cuts: whether the path is valid is asked later.
 fn parent_path(path: &str) -> Result<&str, ErrorCode> {
-    match path.rsplit_once('/') {
-        Some((parent, _)) if !path.contains('\0') => Ok(parent),
+    // By the byte, since most paths are too short for a search by the word to pay.
+    match path.bytes().rposition(|byte| byte == b'/') {
+        Some(end) if !path.bytes().any(|byte| byte == 0) => Ok(&path[..end]),
         _ => Err(ErrorCode::BadArguments),
     }
 }

@@ -15,7 +15,8 @@ use crate::error::CommandError;
 
 /// Run the server
 ///
-/// Prints `listening on ADDRESS:PORT` on standard error as soon as clients can connect. SIGTERM or SIGINT ends it: what
+/// Prints `listening on ADDRESS:PORT` on standard error as soon as clients can connect. A member of an ensemble, which the
+/// file describes, serves them once there is a leader, and logs that. SIGTERM or SIGINT ends it: what
 /// is in flight is answered, and sessions live on until their timeout.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -28,6 +29,9 @@ pub(crate) struct ServeArgs {
     /// A zoo.cfg; flags win over it, and keys without an effect are listed in one warning
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The number of this server among the lines server.N of the file [default: the file's myid, else DATA/myid]
+    #[arg(long, value_name = "N")]
+    id: Option<String>,
     /// A file with super:HASH, the digest identity that no ACL applies to
     #[arg(long, value_name = "FILE")]
     super_digest_file: Option<PathBuf>,
@@ -44,6 +48,9 @@ impl ServeArgs {
         }
         if let Some(address) = &self.listen {
             raw.set_flag(Key::Listen, "--listen", address);
+        }
+        if let Some(id) = &self.id {
+            raw.set_flag(Key::MyId, "--id", id);
         }
         if let Some(path) = &self.super_digest_file {
             let digest = std::fs::read_to_string(path).map_err(|error| {
@@ -106,6 +113,9 @@ fn start_failed(error: StartError) -> CommandError {
         StartError::Directory(OpenError::Locked { .. }) => {
             Some("stop that process, or name another directory: --data DIR")
         }
+        StartError::ListenToMembers(ListenError::Refused { .. } | ListenError::Name { .. }) => Some(
+            "this server's line server.N must name an address of this machine; behind a NAT: quorumListenOnAllIPs=true",
+        ),
         _ => None,
     };
     let failure = CommandError::failure(error);

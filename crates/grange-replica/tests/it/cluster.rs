@@ -24,6 +24,16 @@ struct Disk {
     snapshot: Option<Saved>,
 }
 
+impl Disk {
+    fn recovered(&self) -> Recovered {
+        Recovered {
+            snapshot: self.snapshot.as_ref().map(Saved::load),
+            hard_state: self.hard_state,
+            entries: self.entries.values().cloned().collect(),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Saved {
     index: u64,
@@ -126,16 +136,22 @@ impl Cluster {
         self.sites.get_mut(&id).unwrap()
     }
 
+    /// Makes a server that is not running the beginning of an ensemble of its own.
+    pub(crate) fn rescue(&mut self, id: u8) {
+        let now = self.now;
+        let site = self.site(id);
+        site.config.genesis.cluster_id = [9; 16];
+        site.config.ensemble.servers.retain(|(other, _)| *other == id);
+        let image = grange_replica::rescue(site.config.clone(), site.disk.recovered(), now).unwrap();
+        site.disk.snapshot = Some(Saved::of(&image));
+    }
+
     /// Starts a server from its disk.
     pub(crate) fn boot(&mut self, id: u8) {
         let now = self.now;
         let site = self.site(id);
         site.config.ensemble.run += 1;
-        let recovered = Recovered {
-            snapshot: site.disk.snapshot.as_ref().map(Saved::load),
-            hard_state: site.disk.hard_state,
-            entries: site.disk.entries.values().cloned().collect(),
-        };
+        let recovered = site.disk.recovered();
         site.replica = Some(Replica::start(site.config.clone(), recovered, now).unwrap());
         let others: Vec<u8> = self.sites.keys().copied().filter(|&other| other != id).collect();
         others.into_iter().for_each(|other| self.link(id, other));
@@ -189,6 +205,19 @@ impl Cluster {
         self.cut.insert((a.min(b), a.max(b)));
         self.unlink(a, b);
         self.run();
+    }
+
+    /// Cuts a server off from all others, which nobody notices yet.
+    pub(crate) fn cut_silently(&mut self, id: u8) {
+        let others: Vec<u8> = self.sites.keys().copied().filter(|&other| other != id).collect();
+        self.cut.extend(others.into_iter().map(|other| (id.min(other), id.max(other))));
+    }
+
+    /// Lets time pass everywhere but at one server, which stands still.
+    pub(crate) fn pass_for_others(&mut self, id: u8, ms: u64) {
+        let Some(stopped) = self.site(id).replica.take() else { return };
+        self.pass(ms);
+        self.site(id).replica = Some(stopped);
     }
 
     /// Cuts a server off from all others.
@@ -345,6 +374,12 @@ impl Cluster {
         leaders[0]
     }
 
+    /// Gives a server an event of its edge.
+    pub(crate) fn tell(&mut self, id: u8, event: Event) {
+        self.site(id).inbox.push_back(event);
+        self.run();
+    }
+
     pub(crate) fn resign(&mut self, id: u8) -> bool {
         self.site(id).inbox.push_back(Event::Resign);
         self.run();
@@ -359,13 +394,22 @@ impl Cluster {
     /// Opens a session with a timeout of 4 s, or comes back to one.
     pub(crate) fn connect(&mut self, id: u8, session: Option<&ConnectResponse>) -> (ConnId, ConnectResponse) {
         let conn = self.dial(id, session);
-        self.run();
+        self.welcome(id, conn)
+    }
+
+    /// Reads the answer to a first frame.
+    pub(crate) fn welcome(&mut self, id: u8, conn: ConnId) -> (ConnId, ConnectResponse) {
         let output = self.site(id).output.remove(&conn).unwrap_or_else(|| panic!("server {id} has not answered"));
         let (payload, _) = split_frame(&output, usize::MAX).unwrap().unwrap();
         (conn, ConnectResponse::decode(payload).unwrap())
     }
 
     pub(crate) fn dial(&mut self, id: u8, session: Option<&ConnectResponse>) -> ConnId {
+        self.dial_as(id, session, false)
+    }
+
+    /// Sends a first frame that says whether the client can do without writes.
+    pub(crate) fn dial_as(&mut self, id: u8, session: Option<&ConnectResponse>, read_only: bool) -> ConnId {
         self.next_conn += 1;
         let conn = ConnId(self.next_conn);
         self.site(id).inbox.push_back(Event::Connect(ConnectAttempt {
@@ -375,8 +419,9 @@ impl Cluster {
             timeout_ms: 4000,
             session: session.map_or(SessionId::NONE, |response| response.session),
             password: session.map_or(Vec::new(), |response| response.password.to_vec()),
-            read_only: Some(false),
+            read_only: Some(read_only),
         }));
+        self.run();
         conn
     }
 

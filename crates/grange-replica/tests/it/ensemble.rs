@@ -2,7 +2,7 @@
 
 use grange_proto::Request;
 use grange_proto::request::Reconfig;
-use grange_replica::{MemberId, Mode, ReplicaConfig, SnapshotPolicy};
+use grange_replica::{Event, MemberId, Mode, ReplicaConfig, SnapshotPolicy};
 
 use crate::cluster::Cluster;
 use crate::harness::{Seen, create, exists, frame, get, raw, set};
@@ -337,4 +337,111 @@ fn who_may_not_write_the_configuration_may_not_change_the_members() {
     let (conn, _) = cluster.connect(2, None);
     cluster.send(2, conn, reconfig(1, None, Some("3"), -1));
     assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, -102)]);
+}
+
+#[test]
+fn reads_go_on_without_a_leader_for_clients_that_can_do_without_writes() {
+    let mut cluster = Cluster::new(3);
+    cluster.configure(3, |config| config.ensemble.read_only_mode = true);
+    cluster.kill(3);
+    cluster.boot(3);
+    cluster.pass(1000);
+    let (writer, session) = cluster.connect(3, None);
+    cluster.send(3, writer, create(1, "/a", PERSISTENT));
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.pass(2000);
+    assert!(cluster.is_closed(3, writer));
+    assert_eq!(cluster.summary(3).mode, Mode::ReadOnly);
+    let refused = cluster.dial(3, None);
+    assert!(cluster.is_closed(3, refused));
+    let of_ensemble = cluster.dial_as(3, Some(&session), true);
+    assert!(cluster.is_closed(3, of_ensemble));
+    let reader = cluster.dial_as(3, None, true);
+    let (reader, welcome) = cluster.welcome(3, reader);
+    assert_eq!(welcome.read_only, Some(true));
+    cluster.send(3, reader, [get(1, "/a", false), set(2, "/a", "x"), sync(3), raw(-2, 11, &[])].concat());
+    let expected = [Seen::Reply(1, OK), Seen::Reply(2, -119), Seen::Reply(3, -119), Seen::Reply(-2, OK)];
+    assert_eq!(cluster.seen(3, reader), expected);
+    cluster.boot(2);
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(3)));
+    assert!(cluster.is_closed(3, reader), "it has to come again, for a session of the ensemble");
+}
+
+#[test]
+fn linearizable_reads_see_what_was_acknowledged_elsewhere() {
+    let mut cluster = Cluster::new(3);
+    for id in 1..=3 {
+        cluster.configure(id, |config| config.ensemble.linearizable_reads = true);
+        cluster.kill(id);
+        cluster.boot(id);
+        cluster.pass(1000);
+    }
+    let (writer, _) = cluster.connect(2, None);
+    let (reader, _) = cluster.connect(3, None);
+    cluster.send(2, writer, create(1, "/a", PERSISTENT));
+    cluster.send(3, reader, [exists(1, "/a", false), create(2, "/b", PERSISTENT), exists(3, "/b", false)].concat());
+    assert_eq!(cluster.seen(3, reader), [Seen::Reply(1, OK), Seen::Reply(2, OK), Seen::Reply(3, OK)]);
+    cluster.isolate(3);
+    cluster.send(3, reader, exists(4, "/a", false));
+    cluster.pass(500);
+    assert_eq!(cluster.seen(3, reader), [], "nobody says that it is up to date");
+}
+
+#[test]
+fn a_leader_without_room_for_its_log_hands_leadership_over() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader();
+    let (conn, _) = cluster.connect(if leader == 2 { 3 } else { 2 }, None);
+    cluster.tell(leader, Event::LogFull);
+    cluster.pass(100);
+    assert_ne!(cluster.leader(), leader);
+    let id = if leader == 2 { 3 } else { 2 };
+    cluster.send(id, conn, create(1, "/a", PERSISTENT));
+    assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK)]);
+    // It does not ask for leadership either, even if nobody else is left to lead.
+    let others: Vec<u8> = (1..=3).filter(|id| *id != leader).collect();
+    cluster.kill(others[0]);
+    cluster.pass(3000);
+    assert_eq!(cluster.leader(), others[1]);
+}
+
+#[test]
+fn one_survivor_starts_anew_with_everything_it_has() {
+    let mut cluster = Cluster::new(3);
+    let (conn, session) = cluster.connect(3, None);
+    cluster.send(3, conn, [create(1, "/a", PERSISTENT), create(2, "/e", EPHEMERAL)].concat());
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.kill(3);
+    cluster.rescue(3);
+    cluster.boot(3);
+    assert!(cluster.pass_until(1000, |cluster| cluster.is_serving(3)));
+    let (conn, again) = cluster.connect(3, Some(&session));
+    assert_eq!(again.session, session.session);
+    cluster.send(3, conn, [exists(3, "/a", false), exists(4, "/e", false), create(5, "/b", PERSISTENT)].concat());
+    assert_eq!(cluster.seen(3, conn), [Seen::Reply(3, OK), Seen::Reply(4, OK), Seen::Reply(5, OK)]);
+    assert_eq!(cluster.members(3), [(3, MemberId(3000))]);
+    cluster.kill(3);
+    cluster.boot(3);
+    assert!(cluster.pass_until(1000, |cluster| cluster.is_serving(3)));
+    let (conn, _) = cluster.connect(3, None);
+    cluster.send(3, conn, exists(1, "/b", false));
+    assert_eq!(cluster.seen(3, conn), [Seen::Reply(1, OK)]);
+}
+
+#[test]
+fn a_leader_that_stood_still_serves_nobody_before_it_knows_that_it_still_leads() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.leader();
+    let (conn, _) = cluster.connect(leader, None);
+    cluster.cut_silently(leader);
+    cluster.pass_for_others(leader, 2000);
+    // Nothing that the others have sent meanwhile has arrived yet.
+    cluster.tell(leader, Event::Tick);
+    assert!(!cluster.is_serving(leader));
+    assert!(cluster.is_closed(leader, conn));
+    cluster.heal();
+    assert!(cluster.pass_until(2000, |cluster| cluster.is_serving(leader)));
+    assert_ne!(cluster.leader(), leader);
 }

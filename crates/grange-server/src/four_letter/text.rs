@@ -338,6 +338,7 @@ fn mode_text(mode: Mode) -> &'static str {
         Mode::Leader => "leader",
         Mode::Follower => "follower",
         Mode::Observer => "observer",
+        Mode::ReadOnly => "read-only",
         Mode::NotServing => "not serving",
     }
 }

@@ -260,13 +260,15 @@ impl Peers {
         self.dial_all()
     }
 
-    /// Returns the lines `server.N` of the members, or of the configuration as long as there are none.
+    /// Returns the lines `server.N` of the members by their numbers, or of the configuration as long as there are none.
     pub(crate) fn membership(&self) -> Vec<(u8, ServerSpec)> {
         let wanted = self.wanted.lock().expect(NEVER_POISONED);
         if wanted.members.is_empty() {
             return self.configured.clone();
         }
-        wanted.members.iter().map(|member| (member.server_id, member.spec.clone())).collect()
+        let mut lines: Vec<_> = wanted.members.iter().map(|member| (member.server_id, member.spec.clone())).collect();
+        lines.sort_unstable_by_key(|(server_id, _)| *server_id);
+        lines
     }
 
     /// Notes that this server has data now.

@@ -1,6 +1,6 @@
 //! Receiving a snapshot: into a file without a name of a snapshot, until all of it is there and decoded.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ enum ReceiveError {
 
 impl SnapshotReceiver {
     /// Receives into `store`, which lies at `dir`.
-    pub(crate) fn new(store: Arc<SnapshotStore>, dir: &PathBuf, name_key: u64) -> SnapshotReceiver {
+    pub(crate) fn new(store: Arc<SnapshotStore>, dir: &Path, name_key: u64) -> SnapshotReceiver {
         let guard = DiskGuard::new(dir, DiskGuard::RESERVE_BYTES_DEFAULT);
         SnapshotReceiver { store, guard, name_key, unfinished: Mutex::new(None) }
     }

@@ -72,7 +72,7 @@ impl<'a> FakeConfig<'a> {
             servers: self.servers.iter().map(|(id, address)| (*id, spec(*address))).collect(),
             listener: self.listener.try_clone().unwrap(),
             tls: self.tls,
-            receiver: SnapshotReceiver::new(Arc::clone(&store), &dir.path().to_owned(), 1),
+            receiver: SnapshotReceiver::new(Arc::clone(&store), dir.path(), 1),
             snapshots: Arc::clone(&store),
             inbox: Arc::clone(&inbox),
             stats: Arc::clone(&stats),

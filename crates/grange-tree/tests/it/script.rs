@@ -184,7 +184,7 @@ impl Run {
             Applied::Deleted => "ok".to_owned(),
             Applied::DataSet(stat) => format!("v{}", stat.version),
             Applied::AclSet(stat) => format!("a{}", stat.aversion),
-            Applied::Multi(results) => show_results(results),
+            Applied::Multi(results) => show_results(&results.to_vec()),
             Applied::SessionOpened => "opened".to_owned(),
             Applied::SessionClosing => "closing".to_owned(),
             Applied::SessionClosed => "closed".to_owned(),
