@@ -8,7 +8,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 
-from ensemble import Ensemble, Member
+from members import Ensemble, Member
 from network import CLIENTS
 
 REJOIN_SECONDS_MAX = 60.0

@@ -9,7 +9,7 @@ import argparse
 import pathlib
 import sys
 
-from ensemble import Ensemble, Options, ServerFailed
+from members import Ensemble, Options, ServerFailed
 
 import kazoo_suite
 

@@ -21,6 +21,8 @@ from history import Recorder, Refused, Unanswered  # noqa: E402
 
 OPEN = [(31, "world", "anyone")]
 CONNECT_SECONDS_MAX = 1.0
+# A member without a majority may keep a handshake waiting: another one may do better.
+HANDSHAKE_SECONDS_MAX = 1.0
 RETRY_SECONDS = 0.02
 WINDOW = 200
 XID_SET_WATCHES = -8
@@ -28,6 +30,8 @@ XID_SET_WATCHES = -8
 
 class WireClient:
     """One session at a time, taken along from member to member until it has expired."""
+
+    retry_seconds = RETRY_SECONDS
 
     def __init__(self, servers: list[tuple[str, int]], timeout_ms: int, recorder: Recorder | None, rng: random.Random):
         self._servers, self._wish_ms, self._recorder, self._rng = servers, timeout_ms, recorder, rng
@@ -56,13 +60,13 @@ class WireClient:
                 self._handshake(self._server)
             except (OSError, wire.Silence, wire.Malformed):
                 self.drop()
-                time.sleep(RETRY_SECONDS)
+                time.sleep(self.retry_seconds)
 
     def _handshake(self, server: tuple[str, int]) -> None:
         self._connection = wire.Connection(server, CONNECT_SECONDS_MAX)
         request = wire.connect_request(self.session, self._password, self._wish_ms, self._last_zxid)
         self._connection.send(wire.frame(request))
-        payload = self._connection.receive(self.timeout_ms / 1000)
+        payload = self._connection.receive(min(self.timeout_ms / 1000, HANDSHAKE_SECONDS_MAX))
         if payload is None:
             raise OSError("closed")
         response = wire.decode_connect_response(payload)
@@ -75,6 +79,12 @@ class WireClient:
         if self._watched:
             body = wire.set_watches_body(self._last_zxid, list(self._watched), [], [])
             self._connection.send(wire.frame(wire.header(XID_SET_WATCHES, wire.OPCODES["setWatches"]) + body))
+
+    def go_to(self, server: tuple[str, int]) -> None:
+        """Opens or moves the session there, or raises why it cannot."""
+        self.drop()
+        self._server = server
+        self._handshake(server)
 
     def drop(self) -> None:
         if self._connection is not None:

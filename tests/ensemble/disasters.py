@@ -33,7 +33,7 @@ import check  # noqa: E402
 import faults  # noqa: E402
 import history  # noqa: E402
 import network  # noqa: E402
-from ensemble import TICK_MS, Ensemble, build_preload  # noqa: E402
+from members import TICK_MS, Ensemble, build_preload  # noqa: E402
 from wire_client import OPEN, WireClient  # noqa: E402
 
 SESSION_MS = 3000

@@ -57,7 +57,7 @@ class Member(ServerProcess):
 
     def __init__(self, ensemble: "Ensemble", place: Place, options: Options):
         self.ensemble, self.place, self.host = ensemble, place, place.host
-        super().__init__(options, port=place.client_port)
+        super().__init__(dataclasses.replace(options, extra=dict(options.extra)), port=place.client_port)
         self.name = f"{self.name} {place.number}"
         self.disk = self.directory / "data"
         self.disk.mkdir()
@@ -69,6 +69,7 @@ class Member(ServerProcess):
         self.set_faults()
 
     def config_lines(self) -> list[str]:
+        """Every member names all of them."""
         members = [place.server_line() for place in self.ensemble.places]
         return [*super().config_lines(), "initLimit=20", "syncLimit=5", "standaloneEnabled=false", *members]
 
@@ -78,6 +79,10 @@ class Member(ServerProcess):
         if not my_id.exists():
             super().write_config(config)
             my_id.write_text(f"{self.place.number}\n")
+
+    def rewrite_config(self) -> None:
+        """Makes a change of `options` count from the next start on."""
+        super().write_config(self.directory / "zoo.cfg")
 
     def command(self, config: pathlib.Path) -> list[str]:
         return [*self.place.prefix, *super().command(config)]
