@@ -45,14 +45,21 @@ class LibraryClient:
             self._watches = []
 
     def where(self) -> dict:
-        session, _ = self._kazoo.client_id or (0, b"")
         try:
-            host, port = self._kazoo._connection._socket.getpeername()[:2]
+            server = "{}:{}".format(*self._kazoo._connection._socket.getpeername()[:2])
         except (OSError, AttributeError):
-            host, port = "", 0
+            server = ""
         # kazoo keeps the negotiated timeout in milliseconds, as a private figure.
         timeout_ms = int(self._kazoo._session_timeout)
-        return {"session": f"{session & (1 << 64) - 1:x}", "server": f"{host}:{port}", "timeout_ms": timeout_ms}
+        return {"session": self._session(), "server": server, "timeout_ms": timeout_ms}
+
+    def _answer(self, **answer: object) -> dict:
+        """An answer came in the session that there is then; a request may have waited for it."""
+        return {"session": self._session(), **answer}
+
+    def _session(self) -> str:
+        session, _ = self._kazoo.client_id or (0, b"")
+        return f"{session & (1 << 64) - 1:x}"
 
     def _ask(self, request) -> object:
         try:
@@ -69,11 +76,11 @@ class LibraryClient:
         if watch:
             self._watches = [each for each in self._watches if not each[2].is_set()]
             self._watches.append((path, stat.version, fired))
-        return {"zxid": stat.mzxid, "version": stat.version, "value": data.decode()}
+        return self._answer(zxid=stat.mzxid, version=stat.version, value=data.decode())
 
     def set(self, path: str, value: str, version: int) -> dict:
         stat = self._ask(self._kazoo.set_async(path, value.encode(), version))
-        return {"zxid": stat.mzxid, "version": stat.version}
+        return self._answer(zxid=stat.mzxid, version=stat.version)
 
     def create(self, path: str, value: str, ephemeral: bool, sequential: bool) -> dict:
         made, stat = self._ask(
@@ -81,19 +88,19 @@ class LibraryClient:
                 path, value.encode(), ephemeral=ephemeral, sequence=sequential, include_data=True
             )
         )
-        return {"zxid": stat.czxid, "made": made}
+        return self._answer(zxid=stat.czxid, made=made)
 
     def delete(self, path: str) -> dict:
         self._ask(self._kazoo.delete_async(path))
-        return {}
+        return self._answer()
 
     def children(self, path: str) -> dict:
         names, stat = self._ask(self._kazoo.get_children_async(path, include_data=True))
-        return {"zxid": stat.pzxid, "names": sorted(names)}
+        return self._answer(zxid=stat.pzxid, names=sorted(names))
 
     def sync(self, path: str) -> dict:
         self._ask(self._kazoo.sync_async(path))
-        return {}
+        return self._answer()
 
     def move(self) -> None:
         """kazoo moves when its connection is lost, and only then."""
