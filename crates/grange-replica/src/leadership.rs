@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use grange_proto::{Role, SessionId};
 
+use crate::TICK_MS;
 use crate::entry::{self, Requests};
 use crate::event::{Action, Now};
 use crate::members::MemberId;
@@ -18,6 +19,8 @@ use crate::replica::Replica;
 pub(crate) const LEADERLESS_MS_MAX: u64 = 1_000;
 /// Ticks between two messages that tell the leader which clients are alive.
 const ALIVE_TICKS: u64 = 5;
+/// How long a sign of life may be on its way to the leader: a session is given so much more than its timeout.
+const ALIVE_DELAY_MS: u64 = 2 * ALIVE_TICKS * TICK_MS;
 /// Ticks between two attempts of a leader without room for its log to hand leadership over. Nothing is written while one
 /// is under way.
 const HAND_OVER_TICKS: u64 = 50;
@@ -33,6 +36,8 @@ pub(crate) struct Leadership {
     seen: (Option<MemberId>, u64),
     /// When there was last a sign of a leader.
     heard_ms: u64,
+    /// Whether that was too long ago when it was last looked at.
+    is_leaderless: bool,
     /// Whether this member leads and has applied an entry of its own term.
     pub(crate) is_leading: bool,
     /// Whether this member has asked for proof that it is up to date, and has not got it.
@@ -121,6 +126,7 @@ impl Replica {
     /// A leader that has caught up gives every session its whole timeout again, and goes on with closing sessions.
     fn begin_leading(&mut self, now: Now) {
         self.leadership.is_leading = true;
+        self.expect_delay();
         self.leadership.is_doubtful = false;
         let mut closing = Vec::new();
         for session in self.tree.sessions() {
@@ -133,6 +139,11 @@ impl Replica {
         closing.into_iter().for_each(|session| self.end_session(session));
     }
 
+    /// Gives signs of life the time they need to come from other members, if there are any.
+    pub(crate) fn expect_delay(&mut self) {
+        self.sessions.set_delay(if self.is_alone() { 0 } else { ALIVE_DELAY_MS });
+    }
+
     /// Proposes, as leader, to close a session or to go on with closing it.
     pub(crate) fn end_session(&mut self, session: SessionId) {
         self.proposals.push_end(session, self.engine.term());
@@ -142,7 +153,7 @@ impl Replica {
     pub(crate) fn serves_reads_only(&self) -> bool {
         !self.serving
             && self.config.ensemble.read_only_mode
-            && self.engine.leader().is_none()
+            && self.leadership.is_leaderless
             && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded)
     }
 
@@ -249,7 +260,8 @@ impl Replica {
         if self.log_full && self.leadership.ticks.is_multiple_of(HAND_OVER_TICKS) {
             self.hand_over();
         }
-        if self.is_leaderless(now) {
+        self.leadership.is_leaderless = self.is_leaderless(now);
+        if self.leadership.is_leaderless {
             self.stop_serving();
         }
         if !self.serving && self.config.ensemble.read_only_mode {

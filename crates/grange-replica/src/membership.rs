@@ -57,6 +57,7 @@ impl Replica {
             self.fire_all(&changes, zxid);
             self.changes = changes;
         }
+        self.expect_delay();
         if change.fulfils_wish {
             self.fulfil_wish(now);
         }

@@ -23,6 +23,8 @@ pub(crate) struct Sessions {
     tick_ms: u64,
     alive: HashMap<SessionId, Life, foldhash::fast::FixedState>,
     buckets: BTreeMap<u64, Vec<SessionId>>,
+    /// How long a sign of life may be on its way here.
+    delay_ms: u64,
     /// When the member was last seen to run.
     last_ms: Option<u64>,
     /// For how long it has stood still. Every other time in here is the clock's less this.
@@ -41,7 +43,12 @@ impl Sessions {
     pub(crate) fn new(tick_ms: u32, seed: u64) -> Sessions {
         let alive = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
         let tick_ms = u64::from(tick_ms.max(1));
-        Sessions { tick_ms, alive, buckets: BTreeMap::new(), last_ms: None, stood_still_ms: 0 }
+        Sessions { tick_ms, alive, buckets: BTreeMap::new(), delay_ms: 0, last_ms: None, stood_still_ms: 0 }
+    }
+
+    /// Says how long a sign of life may be on its way here; counts for sessions that are watched over from now on.
+    pub(crate) fn set_delay(&mut self, delay_ms: u64) {
+        self.delay_ms = delay_ms;
     }
 
     /// Takes note that the member runs; called once for each step, before anything else.
@@ -63,7 +70,7 @@ impl Sessions {
     /// Starts to watch over a session, or gives it a new timeout; either way it was heard now.
     pub(crate) fn watch_over(&mut self, session: SessionId, timeout_ms: i32, now_ms: u64) {
         let now_ms = self.age(now_ms);
-        let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
+        let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0) + self.delay_ms;
         let bucket = self.bucket(now_ms + timeout_ms);
         let stands_in = self.alive.get(&session).map(|life| life.bucket);
         // One that stands in an earlier bucket is moved on when that one is due.
@@ -182,6 +189,17 @@ mod tests {
         assert_eq!(sessions.expire(3000), [A]);
         assert!(sessions.expire(10_999).is_empty());
         assert_eq!(sessions.expire(11_000), [B]);
+    }
+
+    #[test]
+    fn a_sign_of_life_may_be_on_its_way() {
+        let mut sessions = Sessions::new(100, 0);
+        sessions.set_delay(200);
+        sessions.watch_over(A, 4000, 0);
+        assert!(sessions.expire(4199).is_empty());
+        sessions.heard(A, 4150);
+        assert!(sessions.expire(8300).is_empty());
+        assert_eq!(sessions.expire(8400), [A]);
     }
 
     #[test]

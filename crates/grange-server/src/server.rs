@@ -247,21 +247,17 @@ impl Parts {
         let is_blank = is_blank(&recovered);
         let replica_config = replica_config(config, ensemble_config(&config.ensemble, &data_dir)?)?;
         let replica = Replica::start(replica_config.clone(), recovered, clock.now())?;
-        let ensemble = ports.members.map(|port| {
-            let (inbox, snapshots) = (Arc::clone(&inbox), Arc::clone(&store));
-            let cluster_id = replica.cluster_id();
-            let parts = LinkParts {
-                config: &config.ensemble,
-                inbox,
-                snapshots,
-                cluster_id,
-                is_blank,
-                failures: &failures,
-                facts: &facts,
-            };
-            parts.start(port, replica_config, data_dir.snapshot_dir())
-        });
-        let ensemble = ensemble.transpose()?;
+        let links = LinkParts {
+            config: &config.ensemble,
+            inbox: Arc::clone(&inbox),
+            snapshots: Arc::clone(&store),
+            cluster_id: replica.cluster_id(),
+            is_blank,
+            failures: &failures,
+            facts: &facts,
+        };
+        let members = ports.members.map(|port| links.start(port, replica_config, data_dir.snapshot_dir()));
+        let ensemble = members.transpose()?;
         let mut server = Server {
             local_addr: facts.local_addr,
             inbox: Arc::clone(&inbox),
@@ -300,15 +296,27 @@ impl Parts {
         if waits && is_serving.recv().is_err() {
             return Err(server.end_failed());
         }
-        let mut listener = Some(ports.clients.listen()?);
-        for (number, mut worker) in workers.into_iter().enumerate() {
-            if let Some(listener) = listener.take() {
-                worker.listen(listener, outboxes.clone())?;
-            }
-            server.io_threads.push(failures.spawn(&format!("io-{number}"), move || worker.run())?);
-        }
+        start_workers(workers, ports.clients, &outboxes, &failures, &mut server.io_threads)?;
         Ok(server)
     }
+}
+
+/// Lets clients connect; the first worker accepts for all of them.
+fn start_workers(
+    workers: Vec<Worker>,
+    port: BoundPort,
+    outboxes: &[Outbox],
+    failures: &Arc<Failures>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(), StartError> {
+    let mut listener = Some(port.listen()?);
+    for (number, mut worker) in workers.into_iter().enumerate() {
+        if let Some(listener) = listener.take() {
+            worker.listen(listener, outboxes.to_vec())?;
+        }
+        threads.push(failures.spawn(&format!("io-{number}"), move || worker.run())?);
+    }
+    Ok(())
 }
 
 /// What the threads of the disk are connected by.

@@ -19,7 +19,7 @@ use super::{
     HANDSHAKE_MS_MAX_DEFAULT, LISTEN_DEFAULT, Limits, Listen, SNAPSHOT_LOG_BYTES_DEFAULT, SNAPSHOT_REQUESTS_DEFAULT,
     SNAPSHOTS_KEPT_MIN, SessionConfig, StorageConfig, TICK_MS_DEFAULT,
 };
-use crate::four_letter::Whitelist;
+use crate::four_letter::{Whitelist, Word};
 
 /// The largest `jute.maxbuffer`, in bytes: a write must fit a segment of the log with room to spare.
 const FRAME_BYTES_CEILING: usize = 16 << 20;
@@ -296,7 +296,13 @@ impl<'a> Check<'a> {
     }
 
     fn whitelist(&mut self) -> Whitelist {
-        self.value(Key::FourLetterWhitelist).map_or_else(Whitelist::default, Whitelist::parse)
+        let listed = self.value(Key::FourLetterWhitelist).map_or_else(Whitelist::default, Whitelist::parse);
+        // Clients that are served reads only ask other servers whether they are better off there.
+        let read_only_mode = self.value(Key::ReadOnlyModeEnabled).map(str::to_ascii_lowercase);
+        match read_only_mode.as_deref() {
+            Some("true" | "yes") => listed.with(Word::Isro),
+            _ => listed,
+        }
     }
 
     fn super_digest(&mut self) -> Option<String> {

@@ -132,6 +132,7 @@ fn an_ensemble_is_its_lines_and_a_number() {
     assert_eq!(ensemble.servers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(ensemble.participants().collect::<Vec<_>>(), [1, 2]);
     assert_eq!((ensemble.server_id, ensemble.read_only_mode, ensemble.is_alone()), (1, true, false));
+    assert!(config.four_letter.allows(crate::four_letter::Word::Isro), "clients of the read-only mode ask it");
     assert_eq!(config.listen.address.to_string(), "[::]:2181", "the line says where clients connect");
     let config = read_with_id("1", &format!("myid=2\nclientPort=2190\n{THREE}")).unwrap();
     assert_eq!((config.ensemble.server_id, config.listen.address.port()), (2, 2190));

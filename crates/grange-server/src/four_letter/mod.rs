@@ -110,6 +110,12 @@ impl Whitelist {
         Whitelist(bits)
     }
 
+    /// Adds a word.
+    #[must_use]
+    pub fn with(self, word: Word) -> Whitelist {
+        Whitelist(self.0 | word.bit())
+    }
+
     /// Tells whether `word` is answered.
     pub fn allows(self, word: Word) -> bool {
         self.0 & word.bit() != 0
@@ -184,6 +190,7 @@ impl Exchange {
             Word::Mntr => Step::Answer(text::mntr(&summary, &self.facts)),
             Word::Wchs => Step::Answer(text::watch_summary(&summary)),
             Word::Hash => Step::Answer(text::hash(&summary)),
+            Word::Isro if summary.mode == Mode::ReadOnly => Step::Answer("ro".to_owned()),
             Word::Isro => Step::Answer("rw".to_owned()),
             Word::Dump => Step::Ask(Inspect::Sessions),
             Word::Wchc | Word::Wchp => Step::Ask(Inspect::Watches),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use grange_replica::MemberId;
 use rustix::fs::FlockOperation;
 
-use super::disk::{Disk, RealDisk};
+use super::disk::{Disk, RealDisk, is_full};
 
 /// Format that this program writes.
 const FORMAT_VERSION: u32 = 2;
@@ -201,8 +201,19 @@ impl DataDir {
             // Written before `format`, so it is there from the first start on.
             None => return Err(OpenError::Format { path }),
         };
-        let run = last.checked_add(1).ok_or(OpenError::Format { path })?;
-        write_small(&self.root, RUN_FILE, &format!("{run}\n"))?;
+        let run = last.checked_add(1).ok_or_else(|| OpenError::Format { path: path.clone() })?;
+        match write_small(&self.root, RUN_FILE, &run_text(run)) {
+            // A full disk must not keep a server from serving reads. The new number takes the place of the old one within
+            // a sector, for which no room is needed.
+            Err(OpenError::Io { source, .. }) if is_full(&source) => {
+                let written = OpenOptions::new().write(true).open(&path).and_then(|file| {
+                    file.write_all_at(run_text(run).as_bytes(), 0)?;
+                    file.sync_all()
+                });
+                written.map_err(io_error("write", &path))?;
+            }
+            written => written?,
+        }
         Ok(run)
     }
 }
@@ -272,7 +283,7 @@ fn set_up(path: &Path, log_path: Option<&Path>) -> Result<u128, OpenError> {
     if let Some(log_path) = log_path {
         format.write(log_path)?;
     }
-    write_small(path, RUN_FILE, "0\n")?;
+    write_small(path, RUN_FILE, &run_text(0))?;
     format.write(path)?;
     Ok(id)
 }
@@ -283,6 +294,11 @@ fn check_log_dir(path: &Path, log_path: Option<&Path>, id: u128) -> Result<(), O
         Some(format) if format.id == id => Ok(()),
         _ => Err(OpenError::OtherLog { path: path.to_owned(), log_dir: log_path.to_owned() }),
     }
+}
+
+/// A number of a start, always of the same length.
+fn run_text(run: u64) -> String {
+    format!("{run:020}\n")
 }
 
 /// Reads a file of a few lines, `None` if it is not there.

@@ -76,11 +76,11 @@ fn flags_win_over_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let config = directory.path().join("zoo.cfg");
-    std::fs::write(&config, "clientPort=1\ndataDir=/nowhere\nserver.1=a:1:2\nextendedTypesEnabled=true\n").unwrap();
+    std::fs::write(&config, "clientPort=1\ndataDir=/nowhere\nleaderServes=yes\nextendedTypesEnabled=true\n").unwrap();
     let server = GrangeServer::start(&["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()]);
     assert_eq!(shell(&server.servers(), &["create", "-t", "60000", "/ttl"]), "/ttl\n");
     let outcome = server.end(Signal::Terminate);
-    assert!(outcome.stderr.contains("server.1"), "keys without effect are listed: {outcome}");
+    assert!(outcome.stderr.contains("leaderServes"), "keys without effect are listed: {outcome}");
 }
 
 #[test]
