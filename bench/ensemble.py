@@ -216,7 +216,7 @@ class Snapshots:
         self._watcher.start()
 
     def _names(self) -> set[str]:
-        return {str(path) for member in self._ensemble.members for path in member.disk.rglob("snap*") if path.is_file()}
+        return {str(path) for member in self._ensemble.members for path in member.disk.rglob("*.snap")}
 
     def _watch(self) -> None:
         while not self._is_over.wait(0.05):

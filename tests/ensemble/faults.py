@@ -8,10 +8,14 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 
+from history import BULK, Refused, Unanswered
 from members import Ensemble, Member
 from network import CLIENTS
+from wire_client import WireClient
 
 REJOIN_SECONDS_MAX = 60.0
+# Together more than two log files of 8 MiB (`members.default_options`).
+PUSHES, PUSH_BYTES, PUSH_SESSION_MS = 60, 500_000, 3000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,14 +128,30 @@ def clock_step(context: Context) -> Iterator[Harm]:
 
 
 def full_disk(context: Context) -> Iterator[Harm]:
-    """The disk of one member is full for a while."""
+    """The disk of one member is full for a while, and more is written than its log has room for."""
     victim = context.victim()
     victim.fill_disk()
-    yield Harm(f"full disk of {victim.name}", context.rng.uniform(2, 6))
+    refused = push(context)
+    yield Harm(f"full disk of {victim.name} ({refused} of {PUSHES} large writes failed)", context.rng.uniform(2, 6))
     victim.free_disk()
     if not victim.running():
         # Apache's server ends then.
         victim.launch()
+
+
+def push(context: Context) -> int:
+    """Writes more than the log's files have been given beforehand; returns how many writes failed."""
+    servers = [member.address for member in context.ensemble.members]
+    client = WireClient(servers, PUSH_SESSION_MS, None, random.Random(0))
+    failed = 0
+    for _ in range(PUSHES):
+        try:
+            client.connect()
+            client.set(BULK, "x" * PUSH_BYTES, -1)
+        except (Refused, Unanswered):
+            failed += 1
+    client.close()
+    return failed
 
 
 def rolling_restart(context: Context) -> Iterator[Harm]:

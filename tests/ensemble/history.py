@@ -21,7 +21,8 @@ ROOT = "/history"
 COUNTERS = [f"{ROOT}/counter-{number}" for number in range(4)]
 QUEUE = f"{ROOT}/queue"
 EPHEMERALS = f"{ROOT}/ephemerals"
-CONTAINERS = [ROOT, *COUNTERS, QUEUE, EPHEMERALS]
+BULK = f"{ROOT}/bulk"
+CONTAINERS = [ROOT, *COUNTERS, QUEUE, EPHEMERALS, BULK]
 
 
 class Refused(Exception):

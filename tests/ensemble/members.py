@@ -157,7 +157,10 @@ MEMBERS: dict[str, type[Member]] = {"apache": ApacheMember, "grange": GrangeMemb
 
 def default_options() -> Options:
     """Short ticks, so that sessions expire within a test; small files, so that disks may be small."""
-    extra = {"reconfigEnabled": "true", "preAllocSize": "8192", "snapCount": "2000", "autopurge.purgeInterval": "1"}
+    extra = {
+        "reconfigEnabled": "true", "preAllocSize": "8192", "snapCount": "2000", "snapSizeLimitInKb": "16384",
+        "autopurge.purgeInterval": "1",
+    }  # fmt: skip
     return Options(tick_ms=TICK_MS, heap="192m", extra=extra)
 
 
