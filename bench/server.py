@@ -209,7 +209,7 @@ def verdict(line: Line, labels: list[str]) -> tuple[str, str, bool | None]:
     a, b = line.figures.get(labels[0]), line.figures.get(labels[-1])
     ratio = b / a if len(labels) == 2 and a and b is not None else None
     ratio_text = "" if ratio is None else f"{ratio:.2f}"
-    if line.floor is None or len(labels) < 2 or b is None:
+    if line.floor is None or b is None:
         return ratio_text, "" if line.floor is None else str(line.floor), None
     return ratio_text, str(line.floor), line.floor.holds(b, ratio)
 

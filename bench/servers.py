@@ -42,7 +42,7 @@ class BenchApache(Apache):
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-cp",
             class_path(),
-            "org.apache.zookeeper.server.ZooKeeperServerMain",
+            self.main_class,
             str(config),
         ]
 

@@ -36,6 +36,7 @@ class Apache(ServerProcess):
     """Apache ZooKeeper's `ZooKeeperServerMain`, admin server off."""
 
     name = "apache"
+    main_class = "org.apache.zookeeper.server.ZooKeeperServerMain"
 
     def config_lines(self) -> list[str]:
         lines = [line for line in super().config_lines() if not line.startswith(SYSTEM_PROPERTIES)]
@@ -59,7 +60,7 @@ class Apache(ServerProcess):
             *properties,
             "-cp",
             class_path(),
-            "org.apache.zookeeper.server.ZooKeeperServerMain",
+            self.main_class,
             str(config),
         ]
 

@@ -1,8 +1,8 @@
 """pytest plugin: kazoo's own test suite talks to a server that `kazoo_suite.py` controls.
 
 kazoo's harness launches Java servers by itself.  This plugin replaces its cluster by one whose
-only member is the address in $KAZOO_EXTERNAL_ADDRESS; tests that bounce the server ask the
-runner to do it, over the Unix socket $KAZOO_EXTERNAL_CONTROL (one word in, `ok` or a reason out).
+members are the addresses in $KAZOO_EXTERNAL_ADDRESS; tests that bounce a server ask the runner to
+do it, over the Unix socket $KAZOO_EXTERNAL_CONTROL (a word and which one in, `ok` or a reason out).
 Outcomes go to $KAZOO_EXTERNAL_RESULTS as JSON lines while the suite runs.
 """
 import json
@@ -34,7 +34,8 @@ def _ask_runner(word):
 class ExternalServer:
     """The part of kazoo.testing.common.ManagedZooKeeper that tests use."""
 
-    def __init__(self, address):
+    def __init__(self, index, address):
+        self._index = index
         self.address = address
         self.secure_address = ""
         self.host, _, port = address.rpartition(":")
@@ -44,12 +45,12 @@ class ExternalServer:
 
     def run(self):
         if not self.running:
-            _ask_runner("start")
+            _ask_runner(f"start {self._index}")
             self.running = True
 
     def stop(self):
         if self.running:
-            _ask_runner("stop")
+            _ask_runner(f"stop {self._index}")
             self.running = False
 
     # The data is not ours to destroy: every test works below a fresh random path.
@@ -62,12 +63,12 @@ class ExternalServer:
 class ExternalCluster:
     """The part of kazoo.testing.common.ZookeeperCluster that tests use."""
 
-    def __init__(self, address):
-        self._servers = [ExternalServer(address)]
+    def __init__(self, addresses):
+        self._servers = [ExternalServer(index, address) for index, address in enumerate(addresses)]
 
     def __getitem__(self, index):
         if index >= len(self._servers):
-            pytest.skip("a standalone server has one member")
+            pytest.skip(f"the external servers are {len(self._servers)}")
         return self._servers[index]
 
     def __iter__(self):
@@ -93,7 +94,7 @@ class ExternalCluster:
 def pytest_configure(config):
     import kazoo.testing.harness
 
-    cluster = ExternalCluster(os.environ["KAZOO_EXTERNAL_ADDRESS"])
+    cluster = ExternalCluster(os.environ["KAZOO_EXTERNAL_ADDRESS"].split(","))
     kazoo.testing.harness.get_global_cluster = lambda: cluster
 
 

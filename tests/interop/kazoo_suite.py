@@ -28,6 +28,7 @@ from grange_server import Grange
 from server_process import Options, ServerFailed, end_cleanly_on_sigterm, parse_address, serves
 
 HERE = pathlib.Path(__file__).resolve().parent
+EXPECTED = HERE / "kazoo_expected.txt"
 KAZOO_VERSION = "2.11.0"
 # kazoo's tests authenticate as super with this password.
 SUPER_PASSWORD = "test"
@@ -62,6 +63,10 @@ class CommandServer:
 
     def kill(self) -> None:
         self._run("kill")
+
+    @property
+    def members(self) -> list["CommandServer"]:
+        return [self]
 
     def __enter__(self) -> "CommandServer":
         return self
@@ -113,9 +118,9 @@ def serve_control(listener: socket.socket, server, stop_word: str, suite: subpro
             continue
         with connection:
             connection.settimeout(5)
-            word = connection.makefile().readline().strip()
+            word, index = connection.makefile().readline().split()
             try:
-                getattr(server, {"start": "start", "stop": stop_word}[word])()
+                getattr(server.members[int(index)], {"start": "start", "stop": stop_word}[word])()
                 answer = "ok"
             except NotImplementedError:
                 answer = "unsupported"
@@ -139,7 +144,7 @@ def run_suite(args, server, python: pathlib.Path, source: pathlib.Path, out: pat
             PYTHONDONTWRITEBYTECODE="1",
             PYTHONWARNINGS="ignore",
             TMPDIR=scratch,
-            KAZOO_EXTERNAL_ADDRESS=server.address_text,
+            KAZOO_EXTERNAL_ADDRESS=",".join(member.address_text for member in server.members),
             KAZOO_EXTERNAL_CONTROL=control,
             KAZOO_EXTERNAL_RESULTS=str(results),
         )
@@ -164,8 +169,8 @@ def run_suite(args, server, python: pathlib.Path, source: pathlib.Path, out: pat
     return {outcome["test"]: outcome for outcome in map(json.loads, results.read_text().splitlines())}
 
 
-def expected_names() -> list[str]:
-    lines = (HERE / "kazoo_expected.txt").read_text().splitlines()
+def expected_names(args) -> list[str]:
+    lines = [line for file in args.expected for line in file.read_text().splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -174,9 +179,9 @@ def reason(outcome: dict) -> str:
     return ([line for line in lines if line.startswith("E ")] or lines)[-1][:160]
 
 
-def did_not_pass(outcomes: dict[str, dict], everything_ran: bool) -> list[str]:
+def did_not_pass(outcomes: dict[str, dict], args) -> list[str]:
     """The expected tests without a pass, among those that were selected."""
-    expected = [name for name in expected_names() if everything_ran or name in outcomes]
+    expected = [name for name in expected_names(args) if not args.pytest_arguments or name in outcomes]
     return [name for name in expected if outcomes.get(name, {}).get("outcome") != "passed"]
 
 
@@ -184,7 +189,7 @@ def run_with_retries(args, server, python: pathlib.Path, source: pathlib.Path, o
     """A few of kazoo's tests race with its own threads, on Apache too; such a test gets another chance, named."""
     outcomes = run_suite(args, server, python, source, out)
     for attempt in range(args.retries):
-        again = [name for name in did_not_pass(outcomes, not args.pytest_arguments) if name in outcomes]
+        again = [name for name in did_not_pass(outcomes, args) if name in outcomes]
         if not again or len(again) > RETRIED_TESTS_MAX:
             break
         print(f"retry {attempt + 1}: {' '.join(again)}", flush=True)
@@ -193,7 +198,7 @@ def run_with_retries(args, server, python: pathlib.Path, source: pathlib.Path, o
     return outcomes
 
 
-def report(outcomes: dict[str, dict], everything_ran: bool) -> int:
+def report(outcomes: dict[str, dict], args) -> int:
     """Prints what failed and returns the number of expected tests that did not pass."""
     counts = {k: sum(o["outcome"] == k for o in outcomes.values()) for k in ("passed", "failed", "skipped")}
     seconds = sum(outcome["seconds"] for outcome in outcomes.values())
@@ -201,10 +206,10 @@ def report(outcomes: dict[str, dict], everything_ran: bool) -> int:
     for name, outcome in sorted(outcomes.items()):
         if outcome["outcome"] == "failed":
             print(f"FAILED {name}  {reason(outcome)}")
-    missing = did_not_pass(outcomes, everything_ran)
+    missing = did_not_pass(outcomes, args)
     for name in missing:
         print(f"EXPECTED TO PASS {name}  ({outcomes.get(name, {'outcome': 'not run'})['outcome']})")
-    print(f"expected tests that did not pass: {len(missing)} of {len(expected_names())}")
+    print(f"expected tests that did not pass: {len(missing)} of {len(expected_names(args))}")
     return len(missing)
 
 
@@ -219,8 +224,9 @@ def open_server(args):
     return CommandServer(args.server, commands)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(open_servers=open_server, expected=(EXPECTED,), description: str | None = __doc__) -> int:
+    """`open_servers` makes what `--server` names; its `members` are what the suite may stop and start."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default="grange", help="grange (default), apache, or HOST:PORT of a running one")
     parser.add_argument("--start-command", help="shell command that starts the server at HOST:PORT again")
     parser.add_argument("--stop-command", help="shell command that stops it")
@@ -234,18 +240,19 @@ def main() -> int:
     parser.add_argument("--seconds-max", type=int, default=1200, help="for all (default 1200)")
     parser.add_argument("pytest_arguments", nargs="*", help="tests and pytest options, after -- (default: all tests)")
     args = parser.parse_args()
+    args.expected = expected
     end_cleanly_on_sigterm()
     out = args.out or args.cache / "kazoo-results"
     out.mkdir(parents=True, exist_ok=True)
     (out / "pytest.log").unlink(missing_ok=True)
     try:
         python, source = prepare(args.cache)
-        with open_server(args) as server:
+        with open_servers(args) as server:
             outcomes = run_with_retries(args, server, python, source, out)
     except (ServerFailed, subprocess.CalledProcessError, OSError, argparse.ArgumentTypeError) as error:
         print(error, file=sys.stderr)
         return 3
-    missing = report(outcomes, everything_ran=not args.pytest_arguments)
+    missing = report(outcomes, args)
     if not outcomes:
         print(f"no test ran, see {out / 'pytest.log'}", file=sys.stderr)
         return 3

@@ -128,6 +128,7 @@ class ServerProcess:
     """
 
     name = "server"
+    host = "127.0.0.1"
 
     def __init__(self, options: Options | None = None, port: int = 0, keep: bool = False):
         self.options = options or Options()
@@ -145,17 +146,22 @@ class ServerProcess:
         return [
             f"dataDir={self.directory / 'data'}",
             f"clientPort={self.port}",
-            "clientPortAddress=127.0.0.1",
+            f"clientPortAddress={self.host}",
             *self.options.lines(),
         ]
 
     @property
     def address(self) -> tuple[str, int]:
-        return ("127.0.0.1", self.port)
+        return (self.host, self.port)
 
     @property
     def address_text(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
+
+    @property
+    def members(self) -> list["ServerProcess"]:
+        """A server that stands alone is its only member."""
+        return [self]
 
     @property
     def pid(self) -> int:
@@ -174,10 +180,15 @@ class ServerProcess:
                 self.port = free_port()
         return self
 
-    def _start_once(self) -> None:
+    def environment(self) -> dict[str, str]:
+        """The environment of the server's process."""
+        return dict(os.environ)
+
+    def launch(self) -> None:
+        """Starts the process and does not wait for it to serve: a member alone cannot."""
         (self.directory / "data").mkdir(exist_ok=True)
         config = self.directory / "zoo.cfg"
-        config.write_text("\n".join(self.config_lines()) + "\n")
+        self.write_config(config)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 self.command(config),
@@ -185,10 +196,24 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
+                env=self.environment(),
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        deadline = time.monotonic() + START_SECONDS_MAX
+
+    def write_config(self, config: pathlib.Path) -> None:
+        """Writes the server's zoo.cfg."""
+        config.write_text("\n".join(self.config_lines()) + "\n")
+
+    def _start_once(self) -> None:
+        self.launch()
+        self.wait_until_it_serves()
+        self._port_is_fixed = True
+
+    def wait_until_it_serves(self, seconds_max: float = START_SECONDS_MAX) -> None:
+        """Returns once the server answers a handshake; raises ServerFailed if it ends, or does not in time."""
+        assert self._process is not None, "not started"
+        deadline = time.monotonic() + seconds_max
         while not serves(self.address):
             if self._process.poll() is not None:
                 status = self._process.returncode
@@ -196,9 +221,8 @@ class ServerProcess:
                 raise ServerFailed(f"{self.name} ended with status {status}:\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise ServerFailed(f"{self.name} does not serve after {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}")
+                raise ServerFailed(f"{self.name} does not serve after {seconds_max:.0f} s:\n{self.log_tail()}")
             time.sleep(0.05)
-        self._port_is_fixed = True
 
     def log_tail(self) -> str:
         """The end of what the server printed."""

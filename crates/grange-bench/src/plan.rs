@@ -143,8 +143,8 @@ pub struct Plan {
     pub afterwards: Afterwards,
     /// Requests per second over all connections, independent of the replies; `None` for as many as are answered.
     pub rate: Option<u64>,
-    /// The process whose CPU time and memory to report.
-    pub server_pid: Option<u32>,
+    /// The processes whose CPU time and memory to report, as a sum: one for each member of an ensemble.
+    pub server_pids: Vec<u32>,
     /// The session timeout to ask for.
     pub session_timeout: Duration,
     /// For [`Operation::Sessions`]: how long they stay idle, kept alive by pings.

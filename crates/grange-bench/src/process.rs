@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::BenchError;
 
 /// The cost of a process so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessCost {
     /// CPU time of all threads, in user and in system mode; resolution one clock tick, usually 10 ms.
     pub cpu: Duration,
@@ -30,6 +30,20 @@ impl ProcessCost {
             cpu: Duration::from_millis(ticks.saturating_mul(1000) / ticks_per_second),
             resident_bytes: pages * page_bytes,
         })
+    }
+
+    /// Reads the cost of several processes, as a sum; `None` of no process.
+    pub fn of_all(pids: &[u32]) -> Result<Option<ProcessCost>, BenchError> {
+        let mut sum: Option<ProcessCost> = None;
+        for pid in pids {
+            let cost = ProcessCost::of(*pid)?;
+            let before = sum.unwrap_or_default();
+            sum = Some(ProcessCost {
+                cpu: before.cpu + cost.cpu,
+                resident_bytes: before.resident_bytes + cost.resident_bytes,
+            });
+        }
+        Ok(sum)
     }
 
     /// Reads this process's own CPU time.

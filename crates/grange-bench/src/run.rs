@@ -68,7 +68,7 @@ fn prepare(plan: &Plan, layout: &Layout) -> Result<(), BenchError> {
         in_flight: PRELOAD_IN_FLIGHT,
         warmup: Duration::ZERO,
         rate: None,
-        server_pid: None,
+        server_pids: Vec::new(),
         ..plan.clone()
     };
     let filled = measure(&preload, layout)?;
@@ -99,7 +99,7 @@ fn measure(plan: &Plan, layout: &Layout) -> Result<Measured, BenchError> {
             return Ok(nothing);
         }
     }
-    let cost = || plan.server_pid.map(ProcessCost::of).transpose();
+    let cost = || ProcessCost::of_all(&plan.server_pids);
     let (server_before, own_before) = (cost()?, ProcessCost::own_cpu());
     let start = Instant::now();
     let end = match plan.extent {

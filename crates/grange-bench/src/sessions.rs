@@ -50,7 +50,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Measured, BenchError> {
         return Err(BenchError::Plan("the operation sessions needs a count".to_owned()));
     };
     allow_files(usize::try_from(count).unwrap_or(usize::MAX - 64))?;
-    let cost = || plan.server_pid.map(ProcessCost::of).transpose();
+    let cost = || ProcessCost::of_all(&plan.server_pids);
     let (server_before, own_before, start) = (cost()?, ProcessCost::own_cpu(), Instant::now());
     let mut openers = each_thread((0..plan.threads).collect(), |thread| {
         let mut opener = Opener::new(plan)?;

@@ -8,8 +8,8 @@ use crate::config::EnsembleConfig;
 use crate::engine::Engine;
 use crate::ensemble::EnsembleState;
 use crate::event::{Action, LogEntry, Now};
-use crate::members::{Conf, Member, MemberId, Members, MembersChange, Step};
-use crate::reconfig::{Servers, Wish};
+use crate::members::{Conf, Member, MemberId, Members, MembersChange, Servers, Step};
+use crate::reconfig::Wish;
 use crate::replica::Replica;
 
 /// Another server that this one has a link to.

@@ -3,15 +3,15 @@
 //! A request that is allowed stands in the replicated state until the members are the ones it asks for, whoever leads
 //! meanwhile; then whoever asked is answered. One is under way at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use grange_proto::response::Response;
-use grange_proto::wire::{DecodeError, Reader, put_length, put_text};
-use grange_proto::{ErrorCode, Role, ServerSpec, Zxid, request};
+use grange_proto::wire::{DecodeError, Reader};
+use grange_proto::{ErrorCode, Role, Zxid, request};
 use grange_tree::WriteContext;
 
 use crate::event::{Action, Now};
-use crate::members::Members;
+use crate::members::{Members, Servers, put_servers, take_servers};
 use crate::proposals::Origin;
 use crate::replica::Replica;
 
@@ -23,9 +23,6 @@ const PARTICIPANTS_MIN: usize = 2;
 const SERVER_PREFIX: &str = "server.";
 /// Grange's own: `leader=N` in the place of the joining servers makes server N lead.
 const LEADER_KEY: &str = "leader=";
-
-/// Servers by their numbers.
-pub(crate) type Servers = BTreeMap<u8, ServerSpec>;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,32 +53,13 @@ impl Wish {
     }
 }
 
-/// Appends servers: a vector of number `u8` and line.
-pub(crate) fn put_servers(out: &mut Vec<u8>, servers: &Servers) {
-    put_length(out, servers.len());
-    for (&server_id, spec) in servers {
-        out.push(server_id);
-        put_text(out, &spec.to_string());
-    }
-}
-
-/// Takes servers.
-pub(crate) fn take_servers(reader: &mut Reader<'_>) -> Result<Servers, DecodeError> {
-    let count = reader.count(5)?;
-    (0..count)
-        .map(|_| {
-            let server_id = reader.u8()?;
-            let spec = reader.text()?.parse();
-            Ok((server_id, spec.map_err(|_| DecodeError::Unknown(i32::from(server_id), "address of a server"))?))
-        })
-        .collect()
-}
-
-/// Finds out what a request asks for.
+/// Finds out what a request asks for; `None` if it names a server by a number that none can have here.
+///
+/// That is answered behind the check of permissions, since Apache's server, which allows such numbers, would say `NoAuth` first.
 ///
 /// Errors: `BadVersion` if it was made for other members than there are, `BadArguments` if it cannot be understood or
 /// would leave too few. Source: `PrepRequestProcessor`, `QuorumPeerConfig.parseDynamicConfig`.
-fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Wish, ErrorCode> {
+fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Option<Wish>, ErrorCode> {
     if request.config_id != -1 && request.config_id != members.version().0 {
         return Err(ErrorCode::BadVersion);
     }
@@ -89,12 +67,13 @@ fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Wish, Erro
     if let Some(number) = joining.and_then(|text| text.trim().strip_prefix(LEADER_KEY)) {
         let server_id = number.parse().map_err(|_| ErrorCode::BadArguments)?;
         return match members.with_server_id(server_id) {
-            Some(member) if members.conf.voters.contains(&member.id.0) => Ok(Wish::Leader(server_id)),
+            Some(member) if members.conf.voters.contains(&member.id.0) => Ok(Some(Wish::Leader(server_id))),
             _ => Err(ErrorCode::BadArguments),
         };
     }
+    let Some(named) = parse_lines(some(request.new_members).or(joining).unwrap_or_default())? else { return Ok(None) };
     let servers = match some(request.new_members) {
-        Some(lines) => parse_lines(lines)?,
+        Some(_) => named,
         None if joining.is_none() && leaving.is_none() => return Err(ErrorCode::BadArguments),
         None => {
             let mut servers = members.servers();
@@ -102,28 +81,30 @@ fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Wish, Erro
                 let server_id: u8 = number.trim().parse().map_err(|_| ErrorCode::BadArguments)?;
                 servers.remove(&server_id);
             }
-            servers.extend(parse_lines(joining.unwrap_or_default())?);
+            servers.extend(named);
             servers
         }
     };
     check(&servers)?;
-    Ok(Wish::Servers(servers))
+    Ok(Some(Wish::Servers(servers)))
 }
 
 fn some(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// Parses `server.N=…`, one after the other, on lines of their own or with commas between them.
-fn parse_lines(text: &str) -> Result<Servers, ErrorCode> {
+/// Parses `server.N=…`, one after the other, on lines of their own or with commas between them; `None` if a number is
+/// too large.
+fn parse_lines(text: &str) -> Result<Option<Servers>, ErrorCode> {
     let lines = text.split(['\n', ',']).map(str::trim).filter(|line| !line.is_empty());
     lines
         .filter(|line| !line.starts_with("version="))
         .map(|line| {
             let (name, spec) = line.split_once('=').ok_or(ErrorCode::BadArguments)?;
             let number = name.trim().strip_prefix(SERVER_PREFIX).ok_or(ErrorCode::BadArguments)?;
-            let server_id = number.parse().map_err(|_| ErrorCode::BadArguments)?;
-            Ok((server_id, spec.parse().map_err(|_| ErrorCode::BadArguments)?))
+            let number: u64 = number.parse().map_err(|_| ErrorCode::BadArguments)?;
+            let spec = spec.parse().map_err(|_| ErrorCode::BadArguments)?;
+            Ok(u8::try_from(number).ok().map(|server_id| (server_id, spec)))
         })
         .collect()
 }
@@ -162,7 +143,8 @@ impl Replica {
         });
         match planned {
             Err(code) => Some(code),
-            Ok(wish) => {
+            Ok(None) => Some(ErrorCode::BadArguments),
+            Ok(Some(wish)) => {
                 ensemble.wish = Some(wish);
                 self.wish_origin = origin.filter(|origin| matches!(origin, Origin::Request { .. }));
                 self.wish_since_ms = None;
@@ -271,10 +253,11 @@ mod tests {
     fn asks(joining: Option<&str>, leaving: Option<&str>, new_members: Option<&str>) -> Result<String, ErrorCode> {
         let request = request::Reconfig { joining, leaving, new_members, config_id: -1 };
         plan(&members(), &request).map(|wish| match wish {
-            Wish::Servers(servers) => {
+            Some(Wish::Servers(servers)) => {
                 servers.iter().map(|(id, spec)| format!("{id}={spec}")).collect::<Vec<_>>().join(" ")
             }
-            Wish::Leader(server_id) => format!("leader {server_id}"),
+            Some(Wish::Leader(server_id)) => format!("leader {server_id}"),
+            None => "nothing that can be here".to_owned(),
         })
     }
 
@@ -289,6 +272,8 @@ mod tests {
         let new = "server.1=a:1:2;3\nserver.3=c:1:2;3\nversion=10";
         assert_eq!(asks(None, None, Some(new)).unwrap(), "1=a:1:2:participant;0.0.0.0:3 3=c:1:2:participant;0.0.0.0:3");
         assert_eq!(asks(Some("leader=2"), None, None).unwrap(), "leader 2");
+        let too_large = asks(Some("server.999=c:1:2:observer;4"), None, None);
+        assert_eq!(too_large.unwrap(), "nothing that can be here", "permissions are checked before it is refused");
     }
 
     #[test]

@@ -69,9 +69,9 @@ pub(crate) struct BenchArgs {
     /// Leave the znodes there
     #[arg(long)]
     keep: bool,
-    /// Report CPU time and memory of this process, the server's
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    /// Report CPU time and memory of this process, the server's; of several, with commas between them, the sum
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    server_pid: Vec<u32>,
     /// Session timeout to ask for, in seconds
     #[arg(long, default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     session_timeout: Duration,
@@ -130,7 +130,7 @@ impl BenchArgs {
             root: self.root.clone(),
             afterwards: if self.keep { Afterwards::Keep } else { Afterwards::Delete },
             rate: self.rate,
-            server_pid: self.server_pid,
+            server_pids: self.server_pid.clone(),
             session_timeout: self.session_timeout,
             hold: self.hold,
             source_addresses: self.source_addresses,

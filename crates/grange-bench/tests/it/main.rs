@@ -22,7 +22,7 @@ fn plan(server: &AnswerServer, operation: Operation, extent: Extent) -> Plan {
         root: "/bench".to_owned(),
         afterwards: Afterwards::Delete,
         rate: None,
-        server_pid: None,
+        server_pids: Vec::new(),
         session_timeout: Duration::from_secs(30),
         hold: Duration::ZERO,
         source_addresses: 1,
