@@ -206,7 +206,7 @@ impl Replica {
     }
 
     /// Takes in a message of another member.
-    pub(crate) fn take_peer(&mut self, from: MemberId, message: &Bytes, now: Now) {
+    pub(crate) fn take_peer(&mut self, from: MemberId, message: &Bytes, now: Now, out: &mut Vec<Action>) {
         if self.engine.leader() == Some(from) {
             self.leadership.heard_ms = now.monotonic_ms();
         }
@@ -218,7 +218,17 @@ impl Replica {
                     self.leadership.heard_ms = now.monotonic_ms();
                 }
             }
+            Ok(PeerMessage::Batch(_) | PeerMessage::Alive(_))
+                if self.leadership.is_leading && !self.is_member(from) =>
+            {
+                out.push(Action::SendPeer { to: from, message: PeerMessage::Stranger.encode() });
+            }
             Ok(PeerMessage::Batch(data)) => self.take_batch(from, data),
+            Ok(PeerMessage::Stranger) if self.engine.leader() == Some(from) => {
+                // It was taken out, and the entry that says so never reached it. Its clients go elsewhere at once.
+                self.leadership.heard_ms = 0;
+                self.stop_serving();
+            }
             Ok(PeerMessage::Alive(sessions)) if self.leadership.is_leading => {
                 for (session, _) in sessions {
                     self.sessions.heard(session, now.monotonic_ms());
@@ -228,15 +238,19 @@ impl Replica {
                 push_bounded(&mut self.leadership.leader_digests, (index, digest));
                 self.compare_digests();
             }
-            Ok(PeerMessage::Alive(_) | PeerMessage::Digest { .. }) => {}
+            Ok(PeerMessage::Alive(_) | PeerMessage::Digest { .. } | PeerMessage::Stranger) => {}
             Err(_) => self.figures.peer_messages_refused += 1,
         }
+    }
+
+    fn is_member(&self, id: MemberId) -> bool {
+        self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.get(id).is_some())
     }
 
     /// Takes in requests of another member's clients. They are checked here, because what is in the log must be readable
     /// by all.
     fn take_batch(&mut self, from: MemberId, data: Bytes) {
-        let is_member = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.get(from).is_some());
+        let is_member = self.is_member(from);
         match Requests::check(&data) {
             Ok(batch) if batch.member == from.0 && is_member => {
                 if self.engine.is_leader() {

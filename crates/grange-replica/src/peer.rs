@@ -9,6 +9,7 @@ pub(crate) const KIND_ENGINE: u8 = 0;
 const KIND_BATCH: u8 = 1;
 const KIND_ALIVE: u8 = 2;
 const KIND_DIGEST: u8 = 3;
+const KIND_STRANGER: u8 = 4;
 
 /// Bytes of a session with its timeout.
 const ALIVE_BYTES: usize = 8 + 4;
@@ -29,6 +30,8 @@ pub(crate) enum PeerMessage {
         /// The sum.
         digest: u64,
     },
+    /// From the leader: whoever gets this is no member, and may have been one.
+    Stranger,
 }
 
 impl PeerMessage {
@@ -46,6 +49,7 @@ impl PeerMessage {
                 }
                 out
             }
+            PeerMessage::Stranger => vec![KIND_STRANGER],
             PeerMessage::Digest { index, digest } => {
                 let mut out = vec![KIND_DIGEST];
                 put_i64(&mut out, index.cast_signed());
@@ -69,6 +73,7 @@ impl PeerMessage {
                 let (index, digest) = (reader.i64()?.cast_unsigned(), reader.i64()?.cast_unsigned());
                 Ok(PeerMessage::Digest { index, digest })
             }
+            KIND_STRANGER => Ok(PeerMessage::Stranger),
             kind => Err(DecodeError::Unknown(i32::from(kind), "kind of a message between members")),
         }
     }
@@ -92,6 +97,7 @@ mod tests {
             PeerMessage::Batch(Bytes::from_static(b"batch")),
             PeerMessage::Alive(vec![(SessionId(1), 2), (SessionId(-1), 3)]),
             PeerMessage::Digest { index: u64::MAX, digest: 1 },
+            PeerMessage::Stranger,
         ] {
             assert_eq!(PeerMessage::decode(&Bytes::from(message.encode())), Ok(message));
         }

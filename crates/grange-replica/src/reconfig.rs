@@ -85,7 +85,9 @@ fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Option<Wis
             servers
         }
     };
-    check(&servers)?;
+    // One that has fewer already may grow.
+    let voter_count = members.conf.voters.len();
+    check(&servers, PARTICIPANTS_MIN.min(voter_count))?;
     Ok(Some(Wish::Servers(servers)))
 }
 
@@ -109,12 +111,12 @@ fn parse_lines(text: &str) -> Result<Option<Servers>, ErrorCode> {
         .collect()
 }
 
-fn check(servers: &Servers) -> Result<(), ErrorCode> {
+fn check(servers: &Servers, participants_min: usize) -> Result<(), ErrorCode> {
     let participants = servers.values().filter(|spec| spec.role == Role::Participant).count();
     let addresses: BTreeSet<_> =
         servers.values().flat_map(|spec| spec.peers.iter().map(|peer| (&peer.host, peer.quorum_port))).collect();
     let address_count: usize = servers.values().map(|spec| spec.peers.len()).sum();
-    match participants >= PARTICIPANTS_MIN && addresses.len() == address_count {
+    match participants >= participants_min && addresses.len() == address_count {
         true => Ok(()),
         false => Err(ErrorCode::BadArguments),
     }

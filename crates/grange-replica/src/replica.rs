@@ -195,7 +195,7 @@ impl Replica {
             // Others may lead by now, and clients may have been told so.
             self.stop_serving();
         }
-        self.be_born(out);
+        self.be_born(now, out);
         for event in events.drain(..) {
             self.take(event, now, out);
         }
@@ -211,7 +211,7 @@ impl Replica {
     }
 
     /// Does what comes before everything else: an ensemble is founded, or the log goes on behind the snapshot.
-    fn be_born(&mut self, out: &mut Vec<Action>) {
+    fn be_born(&mut self, now: Now, out: &mut Vec<Action>) {
         match &mut self.birth {
             Birth::Done { reset_log } => {
                 if let Some(batch) = reset_log.take() {
@@ -223,7 +223,14 @@ impl Replica {
             }
             Birth::Founds(founding @ Founding::Begins) => {
                 *founding = Founding::Saving;
-                let ensemble = membership::founded(&self.config.ensemble, self.config.genesis);
+                let mut ensemble = membership::founded(&self.config.ensemble, self.config.genesis);
+                if !ensemble.members.stands_alone() {
+                    // Whoever wants to change the members has to see them.
+                    let zxid = self.tree.last_zxid().next();
+                    ensemble.members.set_version(zxid);
+                    let text = ensemble.members.config_text();
+                    self.tree.set_config(zxid, now.wall_ms, &text, &mut Changes::default());
+                }
                 let image = self.snapshots.make(FOUNDING_MARK.0, FOUNDING_MARK.1, &self.tree, &ensemble);
                 self.adopt(ensemble);
                 out.push(Action::SaveSnapshot(Box::new(image)));
@@ -233,7 +240,7 @@ impl Replica {
     }
 
     /// The founding snapshot is durable: the log goes on behind it, and this member leads.
-    fn founded(&mut self, out: &mut Vec<Action>) {
+    fn founded(&mut self, now: Now, out: &mut Vec<Action>) {
         let Some(ensemble) = &self.ensemble else { return };
         let (id, conf) = (self.config.ensemble.member.id, ensemble.members.conf.clone());
         let hard_state = HardState { term: FOUNDING_MARK.1, ..HardState::default() };
@@ -249,7 +256,7 @@ impl Replica {
         self.engine.snapshot_saved(FOUNDING_MARK.0, FOUNDING_MARK.1, conf);
         self.progress = Progress::from_snapshot(FOUNDING_MARK.0, FOUNDING_MARK.1);
         self.birth = Birth::Done { reset_log: Some(LogBatch::reset(FOUNDING_MARK, hard_state)) };
-        self.be_born(out);
+        self.be_born(now, out);
     }
 
     fn adopt(&mut self, ensemble: EnsembleState) {
@@ -265,7 +272,7 @@ impl Replica {
                 }
             }
             Event::LogSynced(batch) => self.engine.synced(batch),
-            Event::Peer { from, message } => self.take_peer(from, &message, now),
+            Event::Peer { from, message } => self.take_peer(from, &message, now, out),
             Event::Connect(attempt) => self.connect(&attempt, now, out),
             Event::Disconnected(conn) => self.disconnected(conn),
             Event::Tick => self.tick(now, out),
@@ -274,7 +281,7 @@ impl Replica {
             Event::LogFull => self.set_log_full(true),
             Event::LogHasRoom => self.set_log_full(false),
             Event::LogRead { first, entries } => self.engine.log_read(first, entries),
-            Event::SnapshotSaved { index } => self.snapshot_saved(index, out),
+            Event::SnapshotSaved { index } => self.snapshot_saved(index, now, out),
             Event::SnapshotFailed => self.snapshots.failed(),
             Event::SnapshotWanted => self.snapshots.want(),
             Event::SnapshotReceived { from, snapshot, message } => self.snapshot_received(from, snapshot, &message),
@@ -287,10 +294,10 @@ impl Replica {
         }
     }
 
-    fn snapshot_saved(&mut self, index: u64, out: &mut Vec<Action>) {
+    fn snapshot_saved(&mut self, index: u64, now: Now, out: &mut Vec<Action>) {
         let (mark, first_kept) = self.snapshots.saved(index);
         if matches!(self.birth, Birth::Founds(_)) {
-            return self.founded(out);
+            return self.founded(now, out);
         }
         if let Some(mark) = mark {
             self.engine.snapshot_saved(mark.index, mark.term, mark.conf);

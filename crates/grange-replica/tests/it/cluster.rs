@@ -436,6 +436,15 @@ impl Cluster {
         self.sites[&id].closed.contains(&conn)
     }
 
+    /// Returns the data in the reply to a getData.
+    pub(crate) fn data(&mut self, id: u8, conn: ConnId) -> Vec<u8> {
+        let output = self.site(id).output.remove(&conn).unwrap_or_default();
+        let (payload, _) = split_frame(&output, usize::MAX).unwrap().unwrap();
+        let mut reader = Reader::new(payload);
+        assert_eq!(ReplyHeader::decode(&mut reader).unwrap().err, 0);
+        reader.buffer().unwrap().unwrap().to_vec()
+    }
+
     /// Returns what a client has read since the last call.
     pub(crate) fn seen(&mut self, id: u8, conn: ConnId) -> Vec<Seen> {
         let output = self.site(id).output.remove(&conn).unwrap_or_default();

@@ -468,3 +468,40 @@ fn a_leader_that_stood_still_serves_nobody_before_it_knows_that_it_still_leads()
     assert!(cluster.pass_until(2000, |cluster| cluster.is_serving(leader)));
     assert_ne!(cluster.leader(), leader);
 }
+
+#[test]
+fn clients_of_a_server_that_was_taken_out_go_elsewhere_at_once() {
+    let mut cluster = open_cluster();
+    let leader = cluster.leader();
+    let others: Vec<u8> = (1..=3).filter(|id| *id != leader).collect();
+    let (asker, _) = cluster.connect(others[0], None);
+    let (conn, _) = cluster.connect(others[1], None);
+    cluster.send(others[0], asker, reconfig(1, None, Some(&others[1].to_string()), -1));
+    cluster.pass(200);
+    assert_eq!(cluster.seen(others[0], asker), [Seen::Reply(1, OK)]);
+    cluster.send(others[1], conn, create(1, "/a", PERSISTENT));
+    assert!(cluster.is_closed(others[1], conn));
+}
+
+#[test]
+fn an_ensemble_of_one_shows_itself_and_takes_an_observer() {
+    let mut cluster = Cluster::new(1);
+    let open = |config: &mut ReplicaConfig| {
+        config.policy.reconfig = true;
+        config.policy.skip_acl = true;
+    };
+    cluster.configure(1, open);
+    cluster.kill(1);
+    cluster.boot(1);
+    cluster.pass(100);
+    let (conn, _) = cluster.connect(1, None);
+    cluster.send(1, conn, get(1, "/zookeeper/config", false));
+    assert_eq!(cluster.data(1, conn), b"server.1=host1:2888:3888:participant;0.0.0.0:2181\nversion=1");
+    cluster.add(2, &[1, 2], false);
+    cluster.boot(2);
+    cluster.send(1, conn, reconfig(2, Some("server.2=host2:2888:3888:observer;2181"), None, -1));
+    cluster.pass(500);
+    assert_eq!(cluster.seen(1, conn), [Seen::Reply(2, OK)]);
+    assert!(cluster.pass_until(1000, |cluster| cluster.is_serving(2)));
+    assert_eq!(cluster.summary(2).mode, Mode::Observer);
+}
