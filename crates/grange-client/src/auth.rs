@@ -20,6 +20,11 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// The identity `digest:user:password`.
+    pub(crate) fn digest(user: &str, password: &str) -> Auth {
+        Auth { scheme: "digest".to_owned(), credential: format!("{user}:{password}").into_bytes() }
+    }
+
     /// Returns the scheme: `digest`, for one.
     pub fn scheme(&self) -> &str {
         &self.scheme

@@ -131,7 +131,7 @@ async fn probe(address: &ServerAddress) -> String {
 }
 
 /// The message of the operating system without its number.
-fn plain(error: &std::io::Error) -> String {
+pub(crate) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((message, _)) => message.to_lowercase(),

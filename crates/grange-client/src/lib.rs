@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ensemble;
+
 mod auth;
 mod connect;
 mod options;

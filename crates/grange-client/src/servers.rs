@@ -84,6 +84,11 @@ impl Servers {
         Ok(Servers { addresses, chroot })
     }
 
+    /// These servers without a chroot; `None` if there are none.
+    pub fn of(addresses: Vec<ServerAddress>) -> Option<Servers> {
+        (!addresses.is_empty()).then_some(Servers { addresses, chroot: None })
+    }
+
     /// Returns the servers in the order they were named; at least one.
     pub fn addresses(&self) -> &[ServerAddress] {
         &self.addresses

@@ -8,10 +8,9 @@ use grange_proto::{Role, SessionId};
 use crate::TICK_MS;
 use crate::entry::{self, Requests};
 use crate::event::{Action, Now};
-use crate::members::MemberId;
+use crate::members::{MemberId, Servers};
 use crate::peer::PeerMessage;
 use crate::read_points::Waiter;
-use crate::reconfig::Servers;
 use crate::replica::Replica;
 
 /// Without a sign of a leader for so long a member serves no clients any more: what they read grows old, and they may

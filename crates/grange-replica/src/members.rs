@@ -7,8 +7,6 @@ use std::fmt::Write as _;
 use grange_proto::wire::{DecodeError, Reader, put_bool, put_i64, put_length, put_text};
 use grange_proto::{Role, ServerSpec, Zxid};
 
-use crate::reconfig::{Servers, put_servers, take_servers};
-
 /// Names a member in everything that is voted on: drawn at random with its data directory, never used again.
 ///
 /// A server that lost its disk comes back as another member, so it cannot vote twice where its old self has voted.
@@ -99,6 +97,30 @@ impl Conf {
         };
         Ok(Conf { voters: ids()?, learners: ids()?, outgoing: ids()?, learners_next: ids()? })
     }
+}
+
+/// Servers by their numbers.
+pub(crate) type Servers = BTreeMap<u8, ServerSpec>;
+
+/// Appends servers: a vector of number `u8` and line.
+pub(crate) fn put_servers(out: &mut Vec<u8>, servers: &Servers) {
+    put_length(out, servers.len());
+    for (&server_id, spec) in servers {
+        out.push(server_id);
+        put_text(out, &spec.to_string());
+    }
+}
+
+/// Takes servers.
+pub(crate) fn take_servers(reader: &mut Reader<'_>) -> Result<Servers, DecodeError> {
+    let count = reader.count(5)?;
+    (0..count)
+        .map(|_| {
+            let server_id = reader.u8()?;
+            let spec = reader.text()?.parse();
+            Ok((server_id, spec.map_err(|_| DecodeError::Unknown(i32::from(server_id), "address of a server"))?))
+        })
+        .collect()
 }
 
 /// What becomes of one member.

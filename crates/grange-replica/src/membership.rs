@@ -8,8 +8,8 @@ use crate::config::EnsembleConfig;
 use crate::engine::Engine;
 use crate::ensemble::EnsembleState;
 use crate::event::{Action, LogEntry, Now};
-use crate::members::{Conf, Member, MemberId, Members, MembersChange, Step};
-use crate::reconfig::{Servers, Wish};
+use crate::members::{Conf, Member, MemberId, Members, MembersChange, Servers, Step};
+use crate::reconfig::Wish;
 use crate::replica::Replica;
 
 /// Another server that this one has a link to.
@@ -48,6 +48,12 @@ impl Replica {
         let zxid = self.tree.last_zxid().next();
         let is_settled = !conf.is_joint();
         ensemble.members.change(&change, conf, zxid);
+        for member in ensemble.members.iter() {
+            // It gets data now. If it is taken out later, it must not look like one that may be added.
+            if let Some(peer) = self.peers.get_mut(&member.id) {
+                peer.is_blank = false;
+            }
+        }
         ensemble.forget_strangers();
         self.progress.requests += 1;
         if is_settled {

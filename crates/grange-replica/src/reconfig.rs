@@ -3,15 +3,15 @@
 //! A request that is allowed stands in the replicated state until the members are the ones it asks for, whoever leads
 //! meanwhile; then whoever asked is answered. One is under way at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use grange_proto::response::Response;
-use grange_proto::wire::{DecodeError, Reader, put_length, put_text};
-use grange_proto::{ErrorCode, Role, ServerSpec, Zxid, request};
+use grange_proto::wire::{DecodeError, Reader};
+use grange_proto::{ErrorCode, Role, Zxid, request};
 use grange_tree::WriteContext;
 
 use crate::event::{Action, Now};
-use crate::members::Members;
+use crate::members::{Members, Servers, put_servers, take_servers};
 use crate::proposals::Origin;
 use crate::replica::Replica;
 
@@ -23,9 +23,6 @@ const PARTICIPANTS_MIN: usize = 2;
 const SERVER_PREFIX: &str = "server.";
 /// Grange's own: `leader=N` in the place of the joining servers makes server N lead.
 const LEADER_KEY: &str = "leader=";
-
-/// Servers by their numbers.
-pub(crate) type Servers = BTreeMap<u8, ServerSpec>;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,27 +51,6 @@ impl Wish {
             kind => Err(DecodeError::Unknown(i32::from(kind), "kind of a reconfig")),
         }
     }
-}
-
-/// Appends servers: a vector of number `u8` and line.
-pub(crate) fn put_servers(out: &mut Vec<u8>, servers: &Servers) {
-    put_length(out, servers.len());
-    for (&server_id, spec) in servers {
-        out.push(server_id);
-        put_text(out, &spec.to_string());
-    }
-}
-
-/// Takes servers.
-pub(crate) fn take_servers(reader: &mut Reader<'_>) -> Result<Servers, DecodeError> {
-    let count = reader.count(5)?;
-    (0..count)
-        .map(|_| {
-            let server_id = reader.u8()?;
-            let spec = reader.text()?.parse();
-            Ok((server_id, spec.map_err(|_| DecodeError::Unknown(i32::from(server_id), "address of a server"))?))
-        })
-        .collect()
 }
 
 /// Finds out what a request asks for; `None` if it names a server by a number that none can have here.

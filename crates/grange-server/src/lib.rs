@@ -19,6 +19,7 @@
 
 pub mod config;
 pub mod four_letter;
+pub mod new_member;
 pub mod storage;
 
 mod clock;
@@ -32,6 +33,7 @@ mod net;
 mod peers;
 mod random;
 mod recovery;
+mod rescue;
 mod server;
 mod snapshotter;
 mod stats;
@@ -43,4 +45,5 @@ pub use failure::ServerFailure;
 pub use net::ListenError;
 pub use peers::TlsError;
 pub use recovery::DataError;
+pub use rescue::{RescueError, Rescued, rescue};
 pub use server::{Server, StartError};

@@ -365,7 +365,7 @@ struct Ports {
     members: Option<MemberPort>,
 }
 
-fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result<DataDir, OpenError> {
+pub(crate) fn open_data_dir(storage: &StorageConfig, temporary: Option<&TempDir>) -> Result<DataDir, OpenError> {
     match (&storage.place, temporary) {
         (DataPlace::Directory { data, log: Some(log) }, _) => DataDir::open_with_log_dir(data, log),
         (DataPlace::Directory { data, log: None }, _) => DataDir::open(data),
@@ -425,7 +425,7 @@ fn log_bytes(recovered: &Recovered) -> u64 {
     recovered.entries.iter().map(|entry| entry.data.len() as u64).sum()
 }
 
-fn replica_config(config: &Config, ensemble: EnsembleConfig) -> io::Result<ReplicaConfig> {
+pub(crate) fn replica_config(config: &Config, ensemble: EnsembleConfig) -> io::Result<ReplicaConfig> {
     Ok(ReplicaConfig {
         ensemble,
         tick_ms: config.sessions.tick_ms,
@@ -441,7 +441,7 @@ fn replica_config(config: &Config, ensemble: EnsembleConfig) -> io::Result<Repli
 }
 
 /// Describes this member as the replica has to know it.
-fn ensemble_config(settings: &Ensemble, data_dir: &DataDir) -> Result<EnsembleConfig, OpenError> {
+pub(crate) fn ensemble_config(settings: &Ensemble, data_dir: &DataDir) -> Result<EnsembleConfig, OpenError> {
     let alone = EnsembleConfig::alone(data_dir.member_id(), data_dir.next_run()?);
     let spec = settings.own().cloned().unwrap_or(alone.member.spec);
     Ok(EnsembleConfig {

@@ -44,7 +44,7 @@ impl Snapshotter {
     fn save(&self, image: SnapshotImage) {
         let index = image.index;
         let started = Instant::now();
-        match self.write(image) {
+        match write(&self.store, image) {
             Ok(file) => {
                 self.stats.snapshots.add(started.elapsed());
                 tracing::debug!(index, bytes = file.bytes, "a snapshot is saved");
@@ -58,21 +58,6 @@ impl Snapshotter {
         }
     }
 
-    fn write(&self, image: SnapshotImage) -> Result<SnapshotFile, SnapshotError> {
-        let SnapshotImage { index, term, meta, tree } = image;
-        let zxid = tree.zxid().0.cast_unsigned();
-        let mut writer = self.store.create(&SnapshotMeta { index, term, zxid, extra: meta.into() })?;
-        let mut chunk = Vec::new();
-        for at in 0..tree.chunk_count() {
-            chunk.clear();
-            tree.encode_chunk(at, &mut chunk);
-            writer.chunk(&chunk)?;
-        }
-        // What the tree shares with this image need not be copied any more while the file is synced.
-        drop(tree);
-        writer.finish()
-    }
-
     fn remove(&self, files: &[SnapshotFile]) {
         for file in files {
             if let Err(error) = self.store.remove(file) {
@@ -81,4 +66,20 @@ impl Snapshotter {
             }
         }
     }
+}
+
+/// Encodes and saves a snapshot; it is durable when this returns.
+pub(crate) fn write(store: &SnapshotStore, image: SnapshotImage) -> Result<SnapshotFile, SnapshotError> {
+    let SnapshotImage { index, term, meta, tree } = image;
+    let zxid = tree.zxid().0.cast_unsigned();
+    let mut writer = store.create(&SnapshotMeta { index, term, zxid, extra: meta.into() })?;
+    let mut chunk = Vec::new();
+    for at in 0..tree.chunk_count() {
+        chunk.clear();
+        tree.encode_chunk(at, &mut chunk);
+        writer.chunk(&chunk)?;
+    }
+    // What the tree shares with this image need not be copied any more while the file is synced.
+    drop(tree);
+    writer.finish()
 }

@@ -57,7 +57,12 @@ impl ConnectionArgs {
 
 /// Opens a session, with advice when there is none.
 pub(crate) async fn connect(options: &ConnectOptions) -> Result<Client, CommandError> {
-    grange_client::connect(options).await.map_err(|error| match error {
+    grange_client::connect(options).await.map_err(no_session)
+}
+
+/// Adds advice to the lack of a session.
+pub(crate) fn no_session(error: ConnectError) -> CommandError {
+    match error {
         ConnectError::NoServer { .. } => CommandError::failure(error).hint(
             "name the servers with --servers HOST:PORT or in $GRANGE_SERVERS, or start one: grange serve --data DIR",
         ),
@@ -65,5 +70,5 @@ pub(crate) async fn connect(options: &ConnectOptions) -> Result<Client, CommandE
             CommandError::failure(error).hint("look at the lines of --auth-file, or at $GRANGE_AUTH")
         }
         ConnectError::Client { .. } => CommandError::failure(error),
-    })
+    }
 }

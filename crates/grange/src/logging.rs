@@ -27,8 +27,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What a program that runs for long logs when nobody says: what an operator acts on.
-pub(crate) const SERVICE_LEVEL: &str = "info";
+/// What a program that runs for long logs when nobody says: what an operator acts on. A session of its own is no news.
+pub(crate) const SERVICE_LEVEL: &str = "info,zookeeper_client=error";
 
 /// What a command that ends logs when nobody says: warnings. The client library's are left out, because they come back
 /// as the command's error.

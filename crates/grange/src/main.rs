@@ -8,6 +8,7 @@ mod bench;
 mod completions;
 mod connection;
 mod context;
+mod ensemble;
 mod error;
 mod logging;
 mod man;
@@ -44,6 +45,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
+    Ensemble(ensemble::EnsembleArgs),
     Sync(sync::SyncArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -54,6 +56,7 @@ impl Command {
     fn default_log_level(&self) -> &'static str {
         match self {
             Command::Serve(_) => logging::SERVICE_LEVEL,
+            Command::Ensemble(args) if args.serves() => logging::SERVICE_LEVEL,
             _ => logging::TOOL_LEVEL,
         }
     }
@@ -79,6 +82,7 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
+        Command::Ensemble(args) => ensemble::run(cx, args).await,
         Command::Sync(args) => sync::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),

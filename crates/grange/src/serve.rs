@@ -62,44 +62,59 @@ impl ServeArgs {
     }
 }
 
-fn as_text<'a>(flag: &str, path: &'a Path) -> Result<&'a str, CommandError> {
+pub(crate) fn as_text<'a>(flag: &str, path: &'a Path) -> Result<&'a str, CommandError> {
     path.to_str().ok_or_else(|| CommandError::usage(anyhow!("{flag} {} is not UTF-8", path.display())))
 }
 
 pub(crate) async fn run(_cx: &Context, args: &ServeArgs) -> Result<(), CommandError> {
-    let config = args.config()?;
-    // Reading the data takes its time. A signal meanwhile ends the process at once, which does no harm.
-    let server = blocking(|| Server::start(config)).await.map_err(start_failed)?;
-    let mut signals = EndSignals::listen()?;
+    let server = start(args.config()?).await?;
+    let signals = EndSignals::listen()?;
     eprintln!("listening on {}", server.local_addr());
+    attend(server, signals).await
+}
+
+/// Starts a server.
+pub(crate) async fn start(config: Config) -> Result<Server, CommandError> {
+    // Reading the data takes its time. A signal meanwhile ends the process at once, which does no harm.
+    blocking(|| Server::start(config)).await.map_err(start_failed)
+}
+
+/// Waits until a signal ends the server, or it ends by itself.
+pub(crate) async fn attend(server: Server, mut signals: EndSignals) -> Result<(), CommandError> {
     tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "the server stops");
-            blocking(|| server.stop()).await.map_err(|failure| failed(&failure))
+            stop(server).await
         }
         failure = server.failed() => Err(failed(&failure)),
     }
 }
 
+/// Ends a server cleanly.
+pub(crate) async fn stop(server: Server) -> Result<(), CommandError> {
+    blocking(|| server.stop()).await.map_err(|failure| failed(&failure))
+}
+
 /// Runs what waits for disks and threads where it holds nobody up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("the work neither panics nor is it cancelled")
 }
 
 /// The signals that ask for a clean end.
-struct EndSignals {
+pub(crate) struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl EndSignals {
-    fn listen() -> Result<EndSignals, CommandError> {
+    pub(crate) fn listen() -> Result<EndSignals, CommandError> {
         let listen =
             |kind| signal(kind).map_err(|error| CommandError::failure(error).context("cannot listen for signals"));
         Ok(EndSignals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one of them, and returns its name.
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -125,6 +140,6 @@ fn start_failed(error: StartError) -> CommandError {
     }
 }
 
-fn failed(failure: &Arc<ServerFailure>) -> CommandError {
+pub(crate) fn failed(failure: &Arc<ServerFailure>) -> CommandError {
     CommandError::failure(Arc::clone(failure)).context("the server has stopped by itself")
 }

@@ -218,6 +218,16 @@ impl DataDir {
     }
 }
 
+/// Tells whether a directory has been set up as a data directory.
+pub(crate) fn is_set_up(path: &Path) -> bool {
+    path.join(FORMAT_FILE).exists()
+}
+
+/// Tells whether a data directory has a snapshot, the first thing that a member gets from others.
+pub(crate) fn has_snapshots(path: &Path) -> bool {
+    has_files(&path.join(SNAPSHOT_DIR))
+}
+
 /// The contents of the file `format`.
 #[derive(Debug, PartialEq, Eq)]
 struct Format {

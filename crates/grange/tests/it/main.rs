@@ -6,6 +6,7 @@ mod client;
 mod command_line;
 mod crash;
 mod disk;
+mod ensemble;
 mod layering;
 mod program;
 mod serve;

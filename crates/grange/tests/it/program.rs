@@ -21,6 +21,13 @@ impl From<Output> for Outcome {
     }
 }
 
+impl Outcome {
+    /// Returns standard output as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|_| panic!("this is no JSON: {self}"))
+    }
+}
+
 /// The form that expectations are written in.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -95,6 +95,27 @@ pub(crate) struct GrangeServer {
     stderr: Option<JoinHandle<String>>,
 }
 
+/// A member of an ensemble, as its `zoo.cfg` says.
+pub(crate) struct Member(GrangeServer);
+
+impl Member {
+    pub(crate) fn start(config: &Path) -> Member {
+        let started = GrangeServer::spawn(grange().args(["serve", "--config"]).arg(config));
+        Member(started.unwrap_or_else(|outcome| panic!("the member does not listen: {outcome}")))
+    }
+
+    /// Sends a signal, waits for the end, and returns what it came to.
+    pub(crate) fn end(self, signal: Signal) -> Outcome {
+        self.0.end(signal)
+    }
+}
+
+impl Server for Member {
+    fn servers(&self) -> String {
+        self.0.servers()
+    }
+}
+
 /// What a server can be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Signal {
@@ -113,13 +134,11 @@ impl GrangeServer {
 
     /// Like [`GrangeServer::start`]; what came of it if it ended instead.
     pub(crate) fn try_start(arguments: &[&str]) -> Result<GrangeServer, Outcome> {
-        let mut process = grange()
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("grange starts");
+        Self::spawn(grange().args(["serve", "--listen", "127.0.0.1:0"]).args(arguments))
+    }
+
+    fn spawn(serve: &mut Command) -> Result<GrangeServer, Outcome> {
+        let mut process = serve.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("grange starts");
         let lines = BufReader::new(process.stderr.take().expect("standard error is piped")).lines();
         let (listening, address) = mpsc::channel();
         let stderr = std::thread::spawn(move || {
