@@ -2,6 +2,7 @@ import java.io.FileWriter;
 import java.io.PrintWriter;
 import java.util.ArrayDeque;
 import java.util.List;
+import java.util.Locale;
 import java.util.Random;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
@@ -14,8 +15,8 @@ import org.apache.zookeeper.ZooKeeper;
 import org.apache.zookeeper.data.Stat;
 
 /**
- * A client of the workload that uses Apache's own library. What it does and writes down is in workload.py and history.py;
- * arguments: SERVERS NAME SEED TIMEOUT_MS OUT. It works until SIGTERM and closes its session.
+ * A client of the workload that uses Apache's own library. What it does and writes down is in workload.py and
+ * history.py; arguments: SERVERS NAME SEED TIMEOUT_MS OUT. It works until SIGTERM and closes its session.
  */
 public final class HistoryClient {
     private static final String ROOT = "/history", QUEUE = ROOT + "/queue", EPHEMERALS = ROOT + "/ephemerals";
@@ -168,12 +169,14 @@ public final class HistoryClient {
         private final long begin = System.nanoTime();
 
         Record(String op, String path) {
-            text("op", op).text("path", path).text("client", name).text("session", Long.toHexString(client.getSessionId()));
+            text("op", op).text("path", path).text("client", name);
+            text("session", Long.toHexString(client.getSessionId()));
             with("timeout_ms", client.getSessionTimeout());
         }
 
         Record text(String key, String value) {
-            fields.append(fields.length() == 0 ? "" : ", ").append('"').append(key).append("\": \"").append(value).append('"');
+            fields.append(fields.length() == 0 ? "" : ", ");
+            fields.append('"').append(key).append("\": \"").append(value).append('"');
             return this;
         }
 
@@ -204,7 +207,8 @@ public final class HistoryClient {
 
         void write(String result, String error) {
             text("result", result).text("error", error);
-            out.printf(java.util.Locale.ROOT, "{%s, \"begin\": %.6f, \"end\": %.6f}%n", fields, begin / 1e9, System.nanoTime() / 1e9);
+            double end = System.nanoTime() / 1e9;
+            out.printf(Locale.ROOT, "{%s, \"begin\": %.6f, \"end\": %.6f}%n", fields, begin / 1e9, end);
         }
     }
 }

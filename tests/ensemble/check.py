@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Judges a history (`history.py`) against what every member holds at the end.
 
-Versions and zxids name the order that the ensemble says it has given the writes, so that every rule is one pass over the
-records, sorted. What had no answer may have happened, once, at any time after it was sent, or not at all.
+Versions and zxids name the order that the ensemble says it has given the writes, so that every rule is one pass over
+the sorted records. What had no answer may have happened, once, at any time after it was sent, or not at all.
 
 Exit status of the program: 0 nothing is wrong; 1 something is; 2 usage.
 """

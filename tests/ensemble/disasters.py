@@ -60,7 +60,8 @@ class Workers:
             class_path = apache.class_path(args.java_classes)
             quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
             command = [apache.java(), "-Xmx64m", "-XX:TieredStopAtLevel=1", quiet, "-cp", class_path, JAVA_CLASS]
-            self._launch("java-0", [*command, self._servers, "java-0", str(args.seed), str(SESSION_MS), self._out("java-0")])
+            work = [self._servers, "java-0", str(args.seed), str(SESSION_MS), self._out("java-0")]
+            self._launch("java-0", [*command, *work])
 
     def _out(self, name: str) -> str:
         return str(self._directory / f"{name}.jsonl")
@@ -179,7 +180,8 @@ def run(args: argparse.Namespace, directory: pathlib.Path) -> int:
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(done.items()))
     say(
         f"ensemble of {args.members} {args.server}, seed {args.seed}, {where}: {len(found)} problems; "
-        f"{results['ok']} operations acknowledged, {results['refused']} refused, {results['unknown']} unanswered; {kinds}"
+        f"{results['ok']} operations acknowledged, {results['refused']} refused, {results['unknown']} unanswered; "
+        f"{kinds}"
     )
     return 1 if found else 0
 
@@ -213,7 +215,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=3, help="clients of each Python library (default 3)")
     parser.add_argument("--libraries", nargs="*", default=["kazoo", "java"], choices=("kazoo", "java"))
     parser.add_argument("--faults", nargs="+", default=list(faults.FAULTS), choices=list(faults.FAULTS))
-    parser.add_argument("--out", type=pathlib.Path, help="keep histories and logs there (default: only of a failed run)")
+    parser.add_argument("--out", type=pathlib.Path, help="keep histories and logs there (default: if it fails)")
     parser.add_argument("--cache", type=pathlib.Path, default=HERE.parents[1] / "target" / "interop")
     args = parser.parse_args()
     # The name spaces start this program a second time, with the same arguments.
