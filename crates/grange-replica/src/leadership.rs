@@ -108,7 +108,7 @@ impl Replica {
         }
         let is_heard = self.engine.leader().is_some() && !self.is_leaderless(now);
         let is_founded = self.ensemble.as_ref().is_some_and(|ensemble| ensemble.members.is_founded);
-        if !self.serving && is_heard && is_founded && !self.leadership.is_checking {
+        if !self.serving && is_heard && !self.cannot_follow() && is_founded && !self.leadership.is_checking {
             self.leadership.is_checking = true;
             self.read_points.wait(Waiter::Own);
         }
@@ -274,7 +274,7 @@ impl Replica {
             self.hand_over();
         }
         self.leadership.is_leaderless = self.is_leaderless(now);
-        if self.leadership.is_leaderless {
+        if self.leadership.is_leaderless || self.cannot_follow() {
             self.stop_serving();
         }
         if !self.serving && self.config.ensemble.read_only_mode {
@@ -364,6 +364,12 @@ impl Replica {
         if is_full && !self.is_alone() {
             self.hand_over();
         }
+    }
+
+    /// Returns true while this member cannot take what its leader sends, for want of room: its clients are better off
+    /// elsewhere. A leader without room goes on serving reads, for nobody may be better off.
+    fn cannot_follow(&self) -> bool {
+        self.log_full && !self.engine.is_leader() && !self.is_alone()
     }
 
     /// Hands leadership to whoever lacks least, if this member has it.

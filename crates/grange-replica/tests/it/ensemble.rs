@@ -419,6 +419,7 @@ fn a_leader_without_room_for_its_log_hands_leadership_over() {
     cluster.tell(leader, Event::LogFull);
     cluster.pass(100);
     assert_ne!(cluster.leader(), leader);
+    assert!(!cluster.is_serving(leader), "its clients find a member that has room");
     let id = if leader == 2 { 3 } else { 2 };
     cluster.send(id, conn, create(1, "/a", PERSISTENT));
     assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK)]);
