@@ -22,6 +22,9 @@ pub mod four_letter;
 pub mod new_member;
 pub mod storage;
 
+#[cfg(feature = "simulation")]
+pub mod simulation;
+
 mod clock;
 mod driver;
 mod ensemble;

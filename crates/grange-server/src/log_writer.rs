@@ -107,7 +107,8 @@ impl LogWriter {
         let mut last = None;
         let mut must_sync = false;
         while let Some(batch) = self.held.front() {
-            match self.log.append(&stored(batch)) {
+            let bytes_max = self.log.batch_bytes_max();
+            match stored(batch, bytes_max).iter().try_for_each(|piece| self.log.append(piece)) {
                 Ok(()) => {
                     last = Some(batch.number);
                     must_sync |= batch.must_sync;
@@ -320,19 +321,41 @@ fn lock(writer: &Mutex<LogWriter>) -> MutexGuard<'_, LogWriter> {
     writer.lock().expect("a panic while the log is written ends the server")
 }
 
-/// The batch as the log stores it.
-fn stored(batch: &LogBatch) -> Batch {
-    let mut stored = Batch::new();
+/// Bytes that a batch in the log has besides the data of its entries: a reset, a hard state, and the heads of entries.
+const BATCH_HEAD_BYTES: usize = 64;
+const ENTRY_HEAD_BYTES: usize = 32;
+
+/// The batch as the log stores it: in one piece, or in several if it does not fit a segment.
+///
+/// A member that is far behind may get more at once than a segment holds. The term comes with the first piece: no entry
+/// may be there without it. What is said to be committed is there, whatever the number of pieces that are.
+pub(crate) fn stored(batch: &LogBatch, bytes_max: usize) -> Vec<Batch> {
+    let mut pieces = Vec::new();
+    let mut piece = Batch::new();
+    let mut bytes = BATCH_HEAD_BYTES;
     if let Some((index, term)) = batch.reset_to {
-        stored.reset_to(Mark { index, term });
+        piece.reset_to(Mark { index, term });
     }
+    let first = batch.entries.first().map_or(u64::MAX, |entry| entry.index);
+    let hard_state =
+        batch.hard_state.map(|state| HardState { term: state.term, vote: state.vote, commit: state.commit });
     for entry in &batch.entries {
-        stored.push(Entry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data.clone() });
+        let entry_bytes = ENTRY_HEAD_BYTES + entry.data.len();
+        if bytes + entry_bytes > bytes_max && bytes > BATCH_HEAD_BYTES {
+            if let Some(state) = hard_state.filter(|_| pieces.is_empty()) {
+                piece.set_hard_state(HardState { commit: state.commit.min(first - 1), ..state });
+            }
+            pieces.push(std::mem::take(&mut piece));
+            bytes = BATCH_HEAD_BYTES;
+        }
+        piece.push(Entry { index: entry.index, term: entry.term, tag: entry.tag, data: entry.data.clone() });
+        bytes += entry_bytes;
     }
-    if let Some(state) = batch.hard_state {
-        stored.set_hard_state(HardState { term: state.term, vote: state.vote, commit: state.commit });
+    if let Some(state) = hard_state {
+        piece.set_hard_state(state);
     }
-    stored
+    pieces.push(piece);
+    pieces
 }
 
 fn is_full(error: &LogError) -> bool {
@@ -475,6 +498,33 @@ mod tests {
         }
         assert_eq!(seen[seen.len() - 2..], [format!("LogSynced({last})"), "LogHasRoom".to_owned()]);
         fixture.end().unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_a_segment_is_stored_in_pieces() {
+        let disk = SimDisk::new(1);
+        let open = || {
+            let options =
+                LogOptions { segment_bytes: SEGMENT_BYTES, disk: Arc::new(disk.clone()), ..Default::default() };
+            Log::open_inline(Path::new("/log"), options).unwrap()
+        };
+        let entry = |index| LogEntry { index, term: 7, tag: 0, data: Bytes::from(vec![1; 20_000]) };
+        let hard_state = Some(grange_replica::HardState { term: 7, vote: 3, commit: 12 });
+        let entries: Vec<LogEntry> = (11..=20).map(entry).collect();
+        let batch = LogBatch { number: 1, entries, hard_state, reset_to: Some((10, 6)), must_sync: true };
+        let (mut log, _) = open();
+        let pieces = stored(&batch, log.batch_bytes_max());
+        assert_eq!(pieces.len(), 4);
+        for (count, piece) in pieces.iter().enumerate() {
+            log.append(piece).unwrap();
+            log.sync().unwrap();
+            let found = log.hard_state();
+            assert!(found.term == 7 && found.commit <= log.last().index, "after piece {count}: {found:?}");
+        }
+        drop(log);
+        let (log, found) = open();
+        assert_eq!((found.first_index, found.last.index, found.hard_state.commit), (11, 20, 12));
+        assert_eq!(log.entries(11).count(), 10);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +11,7 @@ use grange_tree::{DecodedChunk, Tree, TreeBuilder};
 
 use crate::storage::dir::DataDir;
 use crate::storage::disk::Disk;
-use crate::storage::log::{Log, LogError, LogOptions};
+use crate::storage::log::{Log, LogError, LogOptions, Recovered as Found};
 use crate::storage::snapshot::{
     RestoreError, SnapshotError, SnapshotFile, SnapshotMeta, SnapshotReader, SnapshotStore,
 };
@@ -41,37 +42,60 @@ pub(crate) struct Opened {
 
 /// Loads the newest snapshot that can be used and the entries behind it.
 pub(crate) fn open(dir: &DataDir, segment_bytes: u64, disk: Arc<dyn Disk>) -> Result<Opened, DataError> {
-    let (snapshot_dir, log_dir) = (dir.snapshot_dir(), dir.log_dir());
-    let snapshots = SnapshotStore::open(&snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
-    let name_key = disk.random_u64().map_err(DataError::Random)?;
-    let load = |reader: &SnapshotReader| load(reader, name_key);
-    let newest = snapshots.list().map_err(DataError::Snapshots)?.pop();
-    let options =
-        |replay_from| LogOptions { replay_from, segment_bytes, disk: Arc::clone(&disk), ..LogOptions::default() };
-    // The usual case: the newest snapshot is in order, and the log before it need not be read.
-    let loaded = newest.and_then(|file| {
-        let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;
-        Some((file, snapshot))
-    });
-    let (log, found, snapshot) = match loaded {
-        Some((file, snapshot)) => {
-            // From the last entry that the snapshot contains, to see whether the log has the same one.
-            let (log, found) = Log::open(log_dir, options(file.index))?;
-            (log, found, Some((file, snapshot)))
-        }
-        None => {
-            let (log, found) = Log::open(log_dir, options(0))?;
-            let snapshot = snapshots.restore(|index| found.first_index <= index, load)?;
-            (log, found, snapshot)
-        }
-    };
-    // The snapshot's own entry too, if it is there: its term tells whether the log goes on from this snapshot.
-    let first = snapshot.as_ref().map_or(1, |(file, _)| file.index).max(log.first_index());
-    let entries = read_entries(&log, first)?;
-    let state = found.hard_state;
-    let hard_state = HardState { term: state.term, vote: state.vote, commit: state.commit };
-    let snapshot = snapshot.map(|(file, loaded)| recovered_snapshot(&file, loaded));
-    Ok(Opened { recovered: Recovered { snapshot, hard_state, entries }, log, snapshots })
+    let source = Source { snapshot_dir: &dir.snapshot_dir(), log_dir: dir.log_dir(), segment_bytes, disk };
+    source.open(Log::open, thread_count())
+}
+
+fn thread_count() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Where the data is.
+pub(crate) struct Source<'a> {
+    pub(crate) snapshot_dir: &'a Path,
+    pub(crate) log_dir: &'a Path,
+    pub(crate) segment_bytes: u64,
+    pub(crate) disk: Arc<dyn Disk>,
+}
+
+/// [`Log::open`], or what stands in for it in a simulation.
+type OpenLog = fn(&Path, LogOptions) -> Result<(Log, Found), LogError>;
+
+impl Source<'_> {
+    /// Loads the newest snapshot that can be used, on so many threads, and the entries behind it.
+    pub(crate) fn open(self, open_log: OpenLog, thread_count: usize) -> Result<Opened, DataError> {
+        let Source { snapshot_dir, log_dir, segment_bytes, disk } = self;
+        let snapshots = SnapshotStore::open(snapshot_dir, Arc::clone(&disk)).map_err(DataError::Snapshots)?;
+        let name_key = disk.random_u64().map_err(DataError::Random)?;
+        let load = |reader: &SnapshotReader| load(reader, name_key, thread_count);
+        let newest = snapshots.list().map_err(DataError::Snapshots)?.pop();
+        let options =
+            |replay_from| LogOptions { replay_from, segment_bytes, disk: Arc::clone(&disk), ..LogOptions::default() };
+        // The usual case: the newest snapshot is in order, and the log before it need not be read.
+        let loaded = newest.and_then(|file| {
+            let snapshot = snapshots.read(&file).and_then(|reader| load(&reader)).ok()?;
+            Some((file, snapshot))
+        });
+        let (log, found, snapshot) = match loaded {
+            Some((file, snapshot)) => {
+                // From the last entry that the snapshot contains, to see whether the log has the same one.
+                let (log, found) = open_log(log_dir, options(file.index))?;
+                (log, found, Some((file, snapshot)))
+            }
+            None => {
+                let (log, found) = open_log(log_dir, options(0))?;
+                let snapshot = snapshots.restore(|index| found.first_index <= index, load)?;
+                (log, found, snapshot)
+            }
+        };
+        // The snapshot's own entry too, if it is there: its term tells whether the log goes on from this snapshot.
+        let first = snapshot.as_ref().map_or(1, |(file, _)| file.index).max(log.first_index());
+        let entries = read_entries(&log, first)?;
+        let state = found.hard_state;
+        let hard_state = HardState { term: state.term, vote: state.vote, commit: state.commit };
+        let snapshot = snapshot.map(|(file, loaded)| recovered_snapshot(&file, loaded));
+        Ok(Opened { recovered: Recovered { snapshot, hard_state, entries }, log, snapshots })
+    }
 }
 
 /// A snapshot's contents.
@@ -84,13 +108,24 @@ struct Loaded {
 ///
 /// Errors: any chunk is damaged.
 pub(crate) fn load_snapshot(reader: &SnapshotReader, name_key: u64) -> Result<RecoveredSnapshot, SnapshotError> {
-    let Loaded { meta, tree } = load(reader, name_key)?;
+    let Loaded { meta, tree } = load(reader, name_key, thread_count())?;
     let SnapshotMeta { index, term, .. } = *reader.meta();
     Ok(RecoveredSnapshot { index, term, meta, tree })
 }
 
 fn recovered_snapshot(file: &SnapshotFile, loaded: Loaded) -> RecoveredSnapshot {
     RecoveredSnapshot { index: file.index, term: file.term, meta: loaded.meta, tree: loaded.tree }
+}
+
+/// Reads and decodes a snapshot, on one thread.
+#[cfg(feature = "simulation")]
+pub(crate) fn load_file(
+    store: &SnapshotStore,
+    file: &SnapshotFile,
+    name_key: u64,
+) -> Result<RecoveredSnapshot, SnapshotError> {
+    let loaded = load(&store.read(file)?, name_key, 1)?;
+    Ok(recovered_snapshot(file, loaded))
 }
 
 fn read_entries(log: &Log, first: u64) -> Result<Vec<LogEntry>, LogError> {
@@ -102,17 +137,8 @@ fn read_entries(log: &Log, first: u64) -> Result<Vec<LogEntry>, LogError> {
 }
 
 /// Reads and decodes the chunks on several threads, then puts the tree together.
-fn load(reader: &SnapshotReader, name_key: u64) -> Result<Loaded, SnapshotError> {
-    let next = AtomicUsize::new(0);
-    let thread_count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(reader.chunk_count());
-    let mut chunks: Vec<(usize, DecodedChunk)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..thread_count).map(|_| scope.spawn(|| decode_chunks(reader, &next))).collect();
-        let mut chunks = Vec::with_capacity(reader.chunk_count());
-        for thread in threads {
-            chunks.extend(thread.join().expect("decoding does not panic on any bytes")?);
-        }
-        Ok::<_, SnapshotError>(chunks)
-    })?;
+fn load(reader: &SnapshotReader, name_key: u64, thread_count: usize) -> Result<Loaded, SnapshotError> {
+    let mut chunks = decode(reader, thread_count.min(reader.chunk_count()))?;
     chunks.sort_unstable_by_key(|(at, _)| *at);
     let mut builder = TreeBuilder::with_name_key(name_key);
     for (_, chunk) in chunks {
@@ -121,6 +147,21 @@ fn load(reader: &SnapshotReader, name_key: u64) -> Result<Loaded, SnapshotError>
     let last = reader.chunk_count().saturating_sub(1);
     let tree = builder.finish().map_err(|_| reader.damaged(last, "the parts of the tree do not fit together"))?;
     Ok(Loaded { meta: reader.meta().extra.to_vec(), tree })
+}
+
+fn decode(reader: &SnapshotReader, thread_count: usize) -> Result<Vec<(usize, DecodedChunk)>, SnapshotError> {
+    let next = AtomicUsize::new(0);
+    if thread_count <= 1 {
+        return decode_chunks(reader, &next);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..thread_count).map(|_| scope.spawn(|| decode_chunks(reader, &next))).collect();
+        let mut chunks = Vec::with_capacity(reader.chunk_count());
+        for thread in threads {
+            chunks.extend(thread.join().expect("decoding does not panic on any bytes")?);
+        }
+        Ok(chunks)
+    })
 }
 
 /// Decodes chunks that no other thread has taken yet, until there are none.

@@ -10,5 +10,5 @@ pub mod retention;
 pub mod snapshot;
 pub mod space;
 
-#[cfg(test)]
-pub(crate) mod sim_disk;
+#[cfg(any(test, feature = "simulation"))]
+pub mod sim_disk;

@@ -5,7 +5,9 @@
 //! remove) persist in order, as on a journaling file system: a crash keeps a random number of the changes since the
 //! last directory sync. A file's size is durable with its next sync.
 
-use std::collections::BTreeMap;
+#![allow(clippy::unwrap_used, reason = "a simulation that cannot go on says so by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +21,7 @@ const SECTOR: usize = 512;
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// Returns 64 random bits.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -27,6 +30,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Returns a number below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -34,19 +38,19 @@ impl Random {
 
 /// Which calls fail, and how.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Calls of `write_at` until one fails with EIO, after taking part of its bytes.
-    pub(crate) write_fails_in: Option<u64>,
+    pub write_fails_in: Option<u64>,
     /// Calls of `sync_data` until one fails with EIO; what it should have made durable is readable until a crash.
-    pub(crate) sync_fails_in: Option<u64>,
+    pub sync_fails_in: Option<u64>,
     /// Bytes that all files together may have; above, allocating and growing give ENOSPC.
-    pub(crate) capacity_bytes: Option<u64>,
+    pub capacity_bytes: Option<u64>,
     /// Writes to space that is allocated already fail with ENOSPC too, as on copy-on-write file systems.
-    pub(crate) full: bool,
+    pub full: bool,
     /// Changing calls until the process is dead: that call and all after it fail without an effect.
-    pub(crate) dies_in: Option<u64>,
+    pub dies_in: Option<u64>,
     /// Writes are taken in pieces.
-    pub(crate) short_writes: bool,
+    pub short_writes: bool,
 }
 
 type Sector = [u8; SECTOR];
@@ -70,8 +74,9 @@ struct State {
     random: Option<Random>,
 }
 
+/// The disk. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct SimFile {
@@ -80,7 +85,8 @@ struct SimFile {
 }
 
 impl SimDisk {
-    pub(crate) fn new(seed: u64) -> SimDisk {
+    /// Makes an empty disk; `seed` decides what a crash leaves.
+    pub fn new(seed: u64) -> SimDisk {
         let disk = SimDisk::default();
         disk.lock().random = Some(Random(seed));
         disk.lock().names_history.push(BTreeMap::new());
@@ -91,12 +97,13 @@ impl SimDisk {
         self.0.lock().unwrap()
     }
 
-    pub(crate) fn set_faults(&self, faults: Faults) {
+    /// Replaces the faults.
+    pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
     }
 
     /// Loses power: each sector and the names go to a random state since their last sync. Faults end.
-    pub(crate) fn crash(&self) {
+    pub fn crash(&self) {
         let mut state = self.lock();
         let state = &mut *state;
         let random = state.random.as_mut().unwrap();
@@ -120,10 +127,20 @@ impl SimDisk {
         state.names = state.names_history[usize::try_from(choice).unwrap()].clone();
         state.names_history = vec![state.names.clone()];
         state.faults = Faults::default();
+        let named: BTreeSet<usize> = state.names.values().copied().collect();
+        for (_, content) in state.files.iter_mut().enumerate().filter(|(id, _)| !named.contains(id)) {
+            // Nothing can open it any more.
+            *content = Content::default();
+        }
+    }
+
+    /// Returns the bytes that all files together have.
+    pub fn bytes(&self) -> u64 {
+        SimDisk::used_bytes(&self.lock())
     }
 
     /// Changes one bit of a file, durably.
-    pub(crate) fn flip_bit(&self, path: &Path, offset: u64, bit: u32) {
+    pub fn flip_bit(&self, path: &Path, offset: u64, bit: u32) {
         let mut state = self.lock();
         let id = state.names[path];
         let at = usize::try_from(offset).unwrap();

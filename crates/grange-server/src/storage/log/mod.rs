@@ -155,6 +155,13 @@ impl Log {
         Log::open_with(dir, options, Supply::start)
     }
 
+    /// As [`Log::open`], but without a thread: segments are made and taken back within the calls that need it, so that
+    /// the same calls always do the same.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn open_inline(dir: &Path, options: LogOptions) -> Result<(Log, Recovered), LogError> {
+        Log::open_with(dir, options, |config, ready, free| Ok(Supply::inline(config, ready, free)))
+    }
+
     /// Tells whether the log in `dir`, which nobody has open, holds every entry from `index` on.
     ///
     /// This is the question that `SnapshotStore::restore` asks before it falls back to an older snapshot.

@@ -132,7 +132,7 @@ impl Segment {
 
 fn zero_fill(file: &dyn DiskFile, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
     file.allocate(bytes)?;
-    let zeros = vec![0; FILL_STEP_BYTES];
+    let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(FILL_STEP_BYTES)];
     let mut offset = 0;
     while offset < bytes {
         if stop.load(Ordering::Relaxed) {

@@ -76,7 +76,7 @@ impl Supply {
         Supply { shared: Arc::new(Shared { config, state, changed, stop }), worker: None }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn inline(config: SupplyConfig, ready: VecDeque<Segment>, free: Vec<PathBuf>) -> Supply {
         Supply::without_thread(config, ready, free)
     }

@@ -18,8 +18,7 @@ fn open(disk: &SimDisk) -> Result<(Log, Recovered), LogError> {
 }
 
 fn open_from(disk: &SimDisk, replay_from: u64) -> Result<(Log, Recovered), LogError> {
-    let options = LogOptions { replay_from, ..options(disk) };
-    Log::open_with(Path::new(DIR), options, |config, ready, free| Ok(Supply::inline(config, ready, free)))
+    Log::open_inline(Path::new(DIR), LogOptions { replay_from, ..options(disk) })
 }
 
 fn entry(index: u64, term: u64, len: usize) -> Entry {
@@ -231,7 +230,7 @@ fn a_batch_that_skips_small_segments_is_found_again() {
     // Segments grow by configuration; the one made ahead is still small when a large batch comes.
     let open_large = || {
         let options = LogOptions { segment_bytes: 8 * SEGMENT_BYTES, ..options(&disk) };
-        Log::open_with(Path::new(DIR), options, |config, ready, free| Ok(Supply::inline(config, ready, free))).unwrap()
+        Log::open_inline(Path::new(DIR), options).unwrap()
     };
     Segment::make(&disk, Path::new(DIR), 3, SEGMENT_BYTES, None, &AtomicBool::new(false)).unwrap();
     let (mut log, recovered) = open_large();
