@@ -9,6 +9,8 @@ use crate::connections::Phase;
 use crate::engine::{self, Committed, EntryPurpose};
 use crate::entry::{Item, RequestItem, Requests};
 use crate::event::{Action, LogEntry, Now};
+#[cfg(feature = "simulation")]
+use crate::history::AppliedKind;
 use crate::proposals::Origin;
 use crate::reads::put_event;
 use crate::replica::Replica;
@@ -22,6 +24,8 @@ impl Replica {
     pub(crate) fn apply_entry(&mut self, entry: Committed<LogEntry>, now: Now, out: &mut Vec<Action>) {
         let entry = entry.into_inner();
         self.progress.note(&entry);
+        #[cfg(feature = "simulation")]
+        self.note_entry(&entry);
         match engine::purpose(&entry) {
             EntryPurpose::Nothing => {}
             EntryPurpose::Members => self.apply_members(&entry, now, out),
@@ -63,6 +67,8 @@ impl Replica {
                 }
                 Ok(Some(Item::Return { session, timeout_ms })) => {
                     let moved = self.tree.move_session(session, requests.batch.member, timeout_ms);
+                    #[cfg(feature = "simulation")]
+                    self.note_applied(AppliedKind::Return, session, &[], Stamp::of(&requests).noted());
                     self.session_returned(session, timeout_ms, moved, origins.pop_front(), now);
                 }
                 Ok(Some(Item::WishEnd { term, is_fulfilled })) => {
@@ -92,6 +98,11 @@ impl Replica {
         origin: Option<Origin>,
         now: Now,
     ) {
+        if let Some(Origin::Request { slot, conn, .. }) = origin
+            && self.connections.get(slot, conn).is_some()
+        {
+            self.answer_reads_before_write(slot, now);
+        }
         let zxid = self.tree.last_zxid().next();
         self.progress.requests += 1;
         let cx = stamp.context(zxid, item.session, identities);
@@ -103,6 +114,8 @@ impl Replica {
                 Err(ErrorCode::MarshallingError)
             }
         };
+        #[cfg(feature = "simulation")]
+        self.note_applied(AppliedKind::Request(item.op), item.session, item.body, stamp.noted());
         self.fire_all(&changes, zxid);
         self.changes = changes;
         self.settle(item.session, result, origin, zxid, now);
@@ -141,6 +154,8 @@ impl Replica {
         let cx = stamp.context(zxid, session, &nobody);
         let mut changes = self.collect_changes();
         let result = self.tree.end_session(&cx, &mut changes);
+        #[cfg(feature = "simulation")]
+        self.note_applied(AppliedKind::End, session, &[], stamp.noted());
         self.fire_all(&changes, zxid);
         self.changes = changes;
         self.settle(session, result, None, zxid, now);
@@ -338,6 +353,12 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// The time and the member, for the history.
+    #[cfg(feature = "simulation")]
+    fn noted(self) -> (i64, u64) {
+        (self.time_ms, self.member)
+    }
+
     fn of(requests: &Requests<'_>) -> Stamp {
         Stamp { time_ms: requests.time_ms, policy: requests.policy, member: requests.batch.member }
     }

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use grange_proto::wire::DecodeError;
 use raft::prelude::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Config, Entry, Message,
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Config, Entry, EntryType, Message,
     MessageType,
 };
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
@@ -149,6 +149,8 @@ pub(crate) struct Engine {
     /// The newest batch handed out, and the newest that is durable.
     last_batch: u64,
     synced_batch: u64,
+    /// Committed entries that wait for a batch to be durable: from a change of the members on.
+    waiting: VecDeque<(u64, Committed<LogEntry>)>,
     /// The newest ready, with or without a batch.
     last_ready: u64,
     /// The last entry of a snapshot that everything goes on from and that the log does not continue yet. Until it does,
@@ -195,6 +197,7 @@ impl Engine {
             id,
             handed_out: snapshot.0,
             held: VecDeque::new(),
+            waiting: VecDeque::new(),
             last_batch: 0,
             synced_batch: 0,
             last_ready: 0,
@@ -426,7 +429,6 @@ impl Engine {
             let number = ready.number();
             self.last_ready = number;
             let entries = ready.take_entries();
-            let hard_state = ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
             if let Some(hs) = ready.hs() {
                 self.node.mut_store().set_hard_state(hs.clone());
             }
@@ -438,22 +440,30 @@ impl Engine {
             }
             ready.take_messages().iter().for_each(|message| out.put(message));
             let promises = ready.take_persisted_messages();
-            for entry in ready.take_committed_entries() {
-                self.hand_out(&entry, out);
-            }
-            // A commit index alone is not worth a write: it is found again by the next election.
-            let must_sync = ready.must_sync();
+            let committed = ready.take_committed_entries();
+            // A commit index alone is not worth a write: it is found again by the next election. But who votes in that
+            // election is known only if it is remembered that a change of the members was committed.
+            let must_sync = ready.must_sync() || committed.iter().any(is_members_change);
             if must_sync || !entries.is_empty() {
                 self.node.mut_store().append(&entries);
                 let entries = entries.iter().map(log_entry).collect();
-                let hard_state = hard_state.or_else(|| reset_to.map(|_| self.hard_state()));
-                out.batches.push(LogBatch { number, entries, hard_state, reset_to, must_sync });
+                out.batches.push(LogBatch {
+                    number,
+                    entries,
+                    hard_state: Some(self.hard_state()),
+                    reset_to,
+                    must_sync,
+                });
                 self.last_batch = number;
+            }
+            for entry in committed {
+                self.hand_out(&entry, out);
             }
             self.node.advance_append_async(ready);
             self.send_or_hold(promises, out);
         }
         self.release(out);
+        self.hand_out_durable(out);
         self.set_timeout();
         let wanted = self.node.store().wanted(&mut self.reading);
         out.reads.extend(wanted.into_iter().map(|(first, end)| (first, end, READ_BYTES_MAX)));
@@ -488,6 +498,7 @@ impl Engine {
         store.reset(mark);
         store.set_conf(conf_of(metadata.get_conf_state()));
         self.handed_out = mark.0;
+        self.waiting.clear();
         self.reading.clear();
         self.installing = Some(mark.0);
         out.installed = Some(mark);
@@ -499,10 +510,25 @@ impl Engine {
         HardState { term: raft.term, vote: raft.vote, commit: raft.raft_log.committed }
     }
 
+    /// Hands out an entry to be applied. A change of the members is held until it is durable that it was committed, and
+    /// what follows it until that one is handed out: after a restart this member must not ask those for their votes who
+    /// were members before, while others have gone on with those who are members now.
     fn hand_out(&mut self, entry: &Entry, out: &mut Output) {
         assert!(entry.index == self.handed_out + 1, "the engine hands out entries without gaps");
         self.handed_out = entry.index;
-        out.committed.push(Committed(log_entry(entry)));
+        let committed = Committed(log_entry(entry));
+        if is_members_change(entry) || !self.waiting.is_empty() {
+            let batch = if is_members_change(entry) { self.last_batch } else { 0 };
+            self.waiting.push_back((batch, committed));
+        } else {
+            out.committed.push(committed);
+        }
+    }
+
+    fn hand_out_durable(&mut self, out: &mut Output) {
+        while let Some((_, committed)) = self.waiting.pop_front_if(|(batch, _)| *batch <= self.synced_batch) {
+            out.committed.push(committed);
+        }
     }
 
     /// Sets the time after which this member asks for an election. The engine draws one from the system; ours depends
@@ -578,6 +604,10 @@ fn conf_of(state: &ConfState) -> Conf {
         outgoing: sorted(&state.voters_outgoing),
         learners_next: sorted(&state.learners_next),
     }
+}
+
+fn is_members_change(entry: &Entry) -> bool {
+    entry.entry_type != EntryType::EntryNormal
 }
 
 fn log_entry(entry: &Entry) -> LogEntry {

@@ -100,6 +100,16 @@ impl<'a> Requests<'a> {
         Ok(batch)
     }
 
+    /// Walks the sessions whose clients have sent something of what was checked before.
+    pub(crate) fn sessions(data: &[u8]) -> impl Iterator<Item = SessionId> {
+        let mut requests = Requests::decode(data).ok();
+        let items = std::iter::from_fn(move || requests.as_mut()?.next().ok()?);
+        items.filter_map(|item| match item {
+            Item::Request(RequestItem { session, .. }) | Item::Return { session, .. } => Some(session),
+            Item::Identities(_) | Item::End { .. } | Item::WishEnd { .. } => None,
+        })
+    }
+
     /// Takes the next item, `None` at the end.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Item<'a>>, DecodeError> {

@@ -41,6 +41,9 @@ impl Replica {
             // Reads go on; the first write finds out whether the session is still this member's.
             self.welcome(slot, attempt.session, timeout_ms, now);
         } else {
+            if self.leadership.is_leading {
+                self.sessions.heard(attempt.session, now.monotonic_ms());
+            }
             let origin = Origin::Connect { slot, conn: attempt.conn };
             self.proposals.push_return(attempt.session, timeout_ms, origin);
         }

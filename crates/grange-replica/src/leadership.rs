@@ -223,7 +223,7 @@ impl Replica {
             {
                 out.push(Action::SendPeer { to: from, message: PeerMessage::Stranger.encode() });
             }
-            Ok(PeerMessage::Batch(data)) => self.take_batch(from, data),
+            Ok(PeerMessage::Batch(data)) => self.take_batch(from, data, now),
             Ok(PeerMessage::Stranger) if self.engine.leader() == Some(from) => {
                 // It was taken out, and the entry that says so never reached it. Its clients go elsewhere at once.
                 self.leadership.heard_ms = 0;
@@ -249,11 +249,15 @@ impl Replica {
 
     /// Takes in requests of another member's clients. They are checked here, because what is in the log must be readable
     /// by all.
-    fn take_batch(&mut self, from: MemberId, data: Bytes) {
+    fn take_batch(&mut self, from: MemberId, data: Bytes, now: Now) {
         let is_member = self.is_member(from);
         match Requests::check(&data) {
             Ok(batch) if batch.member == from.0 && is_member => {
                 if self.engine.is_leader() {
+                    // Now, and not when they are applied: the disk may take longer than the session has left.
+                    for session in Requests::sessions(&data) {
+                        self.sessions.heard(session, now.monotonic_ms());
+                    }
                     self.leadership.batches.push_back(data);
                 }
             }

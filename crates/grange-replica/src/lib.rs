@@ -19,6 +19,8 @@ mod ensemble;
 mod entry;
 mod event;
 mod handshake;
+#[cfg(feature = "simulation")]
+mod history;
 mod inspect;
 mod leadership;
 mod members;
@@ -42,6 +44,8 @@ pub use config::{
     EnsembleConfig, Genesis, Reaping, RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig, SnapshotPolicy,
 };
 pub use event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now, SnapshotImage};
+#[cfg(feature = "simulation")]
+pub use history::{AppliedEntry, AppliedKind, AppliedRequest, Probe};
 pub use members::{Member, MemberId};
 pub use replica::Replica;
 pub use report::{

@@ -11,6 +11,8 @@ use crate::event::{Action, LogEntry, Now};
 use crate::members::{Conf, Member, MemberId, Members, MembersChange, Servers, Step};
 use crate::reconfig::Wish;
 use crate::replica::Replica;
+#[cfg(feature = "simulation")]
+use {crate::history::AppliedKind, grange_proto::SessionId};
 
 /// Another server that this one has a link to.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ impl Replica {
             let text = ensemble.members.config_text();
             let mut changes = self.collect_changes();
             self.tree.set_config(zxid, change.time_ms, &text, &mut changes);
+            #[cfg(feature = "simulation")]
+            self.note_applied(AppliedKind::Config, SessionId::NONE, text.as_bytes(), (change.time_ms, 0));
             self.fire_all(&changes, zxid);
             self.changes = changes;
         }

@@ -112,10 +112,14 @@ impl Proposals {
 
     /// Returns the next batch that is to be given to the leader, if there is one and it may leave.
     ///
-    /// `stamp` gets the data of each batch before it becomes immutable.
+    /// `stamp` gets the data of each batch before it leaves, each time that it does.
     pub(crate) fn next_batch(&mut self, stamp: impl FnOnce(&mut [u8])) -> Option<Bytes> {
         if let Some(again) = self.in_flight.iter_mut().find(|batch| !batch.is_sent) {
             again.is_sent = true;
+            // It may have been meant for another leader, who would have stamped it.
+            let mut data = again.data.to_vec();
+            stamp(&mut data);
+            again.data = Bytes::from(data);
             return Some(again.data.clone());
         }
         if self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX {
@@ -160,5 +164,22 @@ impl Proposals {
         while self.in_flight.front().is_some_and(|batch| batch.number < next) {
             self.in_flight.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_leaves_again_is_stamped_again() {
+        let mut proposals = Proposals::new(MemberId(1), 1);
+        proposals.push_return(SessionId(1), 4000, Origin::Own);
+        let unstamped = proposals.next_batch(|_| {}).unwrap();
+        assert_eq!(unstamped[1..9], [0; 8]);
+        proposals.send_again();
+        let stamped = proposals.next_batch(|data| data[1..9].fill(7)).unwrap();
+        assert_eq!(stamped[1..9], [7; 8], "whoever gave it to another leader before may lead now");
+        assert_eq!(stamped[9..], unstamped[9..]);
     }
 }

@@ -69,6 +69,8 @@ pub struct Replica {
     members_told: bool,
     pub(crate) next_session: i64,
     last_tick_ms: u64,
+    #[cfg(feature = "simulation")]
+    pub(crate) recorder: crate::history::Recorder,
 }
 
 /// How a member comes to belong to an ensemble.
@@ -89,7 +91,7 @@ enum Founding {
 }
 
 /// Where a new ensemble begins: a snapshot of this index and term, which holds the founder.
-const FOUNDING_MARK: (u64, u64) = (1, 1);
+pub(crate) const FOUNDING_MARK: (u64, u64) = (1, 1);
 
 /// Counters for operators.
 #[derive(Debug)]
@@ -167,6 +169,8 @@ impl Replica {
             members_told: false,
             next_session: crate::handshake::first_session(config.ensemble.member.server_id, now.wall_ms),
             last_tick_ms: now.monotonic_ms(),
+            #[cfg(feature = "simulation")]
+            recorder: crate::history::Recorder::default(),
             config,
         })
     }
@@ -256,6 +260,8 @@ impl Replica {
         self.engine.snapshot_saved(FOUNDING_MARK.0, FOUNDING_MARK.1, conf);
         self.progress = Progress::from_snapshot(FOUNDING_MARK.0, FOUNDING_MARK.1);
         self.birth = Birth::Done { reset_log: Some(LogBatch::reset(FOUNDING_MARK, hard_state)) };
+        #[cfg(feature = "simulation")]
+        self.note_founding();
         self.be_born(now, out);
     }
 
@@ -419,6 +425,8 @@ impl Replica {
         }
         for session in self.sessions.expire(now_ms) {
             self.figures.sessions_expired += 1;
+            #[cfg(feature = "simulation")]
+            self.note_expired(session);
             self.end_session(session);
         }
         for path in self.reaper.due(&self.tree, now) {

@@ -173,6 +173,16 @@ impl Replica {
         }
     }
 
+    /// Answers what a connection sent before a write that is about to be applied.
+    ///
+    /// A read that waits for a read point need not wait any more: what was acknowledged before it came has an earlier
+    /// place in the log than the write that came after it.
+    pub(crate) fn answer_reads_before_write(&mut self, slot: ConnSlot, now: Now) {
+        while self.connections.at(slot).pending.pop_front_if(|front| matches!(front, Pending::ReadPoint(_))).is_some() {
+            self.answer_pending(slot, now);
+        }
+    }
+
     /// Answers what waited behind a write, up to the next write.
     pub(crate) fn answer_pending(&mut self, slot: ConnSlot, now: Now) {
         loop {

@@ -30,6 +30,58 @@ fn an_entry_is_committed_only_after_its_batch_is_durable() {
     assert_eq!(data(&mut out), [Bytes::from_static(b"one")]);
 }
 
+/// Makes everything durable and returns what is applied by that.
+fn settle(engine: &mut Engine) -> Vec<LogEntry> {
+    let mut applied = Vec::new();
+    loop {
+        let mut out = Output::default();
+        engine.poll(&mut out);
+        applied.extend(out.committed.drain(..).map(Committed::into_inner));
+        match out.batches.last() {
+            Some(batch) => engine.synced(batch.number),
+            None => return applied,
+        }
+    }
+}
+
+#[test]
+fn a_change_of_the_members_is_applied_only_when_it_is_durable_that_it_was_committed() {
+    let mut engine = alone(Vec::new(), HardState::default());
+    settle(&mut engine);
+    engine.propose_members(&MembersChange { steps: vec![Step::Learn(MemberId(2))], ..MembersChange::default() });
+    engine.propose(Bytes::from_static(b"behind"));
+    let mut out = Output::default();
+    engine.poll(&mut out);
+    let entries = out.batches.pop().unwrap();
+    let change = entries.entries[0].index;
+    engine.synced(entries.number);
+    let mut out = Output::default();
+    engine.poll(&mut out);
+    assert!(out.committed.is_empty());
+    let commit = out.batches.pop().unwrap();
+    assert!(commit.must_sync && commit.hard_state.unwrap().commit >= change);
+    engine.synced(commit.number);
+    let applied = settle(&mut engine);
+    assert_eq!(applied.iter().map(|entry| entry.index).collect::<Vec<_>>(), [change, change + 1]);
+}
+
+#[test]
+fn a_member_applies_the_changes_of_the_members_it_has_before_it_asks_for_votes() {
+    let change = MembersChange { steps: vec![Step::Vote(MemberId(2)), Step::Vote(MemberId(3))], ..Default::default() };
+    let data = Bytes::from(change.encode());
+    let entry = LogEntry { index: 1, term: 1, tag: wire::TAG_MEMBERS, data };
+    let mut engine = alone(vec![entry], HardState { term: 1, vote: 1, commit: 1 });
+    assert!(!engine.is_leader());
+    assert_eq!(settle(&mut engine).len(), 1);
+    engine.apply_members(&change);
+    engine.applied(1);
+    for _ in 0..10 * ELECTION_TICKS {
+        engine.tick();
+        settle(&mut engine);
+    }
+    assert!(!engine.is_leader(), "it needs another one's vote");
+}
+
 #[test]
 fn entries_from_before_a_stop_are_committed_again() {
     let entry = LogEntry { index: 1, term: 1, tag: 0, data: Bytes::from_static(b"old") };

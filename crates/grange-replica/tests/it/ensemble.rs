@@ -363,6 +363,18 @@ fn who_may_not_write_the_configuration_may_not_change_the_members() {
 }
 
 #[test]
+fn a_sync_that_waits_is_answered_before_the_write_behind_it() {
+    let mut cluster = Cluster::new(3);
+    let (conn, _) = cluster.connect(2, None);
+    // The question for the read point is lost and asked again later; the write goes again as soon as there is a link.
+    cluster.cut(1, 2);
+    cluster.send(2, conn, [sync(1), exists(2, "/a", false), create(3, "/a", PERSISTENT)].concat());
+    cluster.heal();
+    cluster.pass(1000);
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK), Seen::Reply(2, -101), Seen::Reply(3, OK)]);
+}
+
+#[test]
 fn reads_go_on_without_a_leader_for_clients_that_can_do_without_writes() {
     let mut cluster = Cluster::new(3);
     cluster.configure(3, |config| config.ensemble.read_only_mode = true);

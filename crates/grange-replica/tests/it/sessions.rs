@@ -59,6 +59,23 @@ fn a_session_comes_back_on_a_new_connection_which_closes_the_old_one() {
 }
 
 #[test]
+fn a_session_does_not_expire_while_its_return_is_on_its_way_to_the_disk() {
+    let mut edge = Edge::new();
+    let (_, session) = edge.connect();
+    edge.pass(3900);
+    edge.syncs = false;
+    let conn = edge.dial(session.session, session.password.to_vec(), Zxid::ZERO);
+    edge.pass(1500);
+    edge.syncs = true;
+    let synced = edge.sync();
+    edge.step(vec![synced]);
+    edge.pass(100);
+    assert!(!edge.bytes(conn).is_empty(), "it is welcome");
+    edge.send(conn, create(1, "/e", 1));
+    assert_eq!(edge.seen(conn), [Seen::Reply(1, 0)]);
+}
+
+#[test]
 fn a_wrong_password_does_not_disturb_the_owner() {
     let mut edge = Edge::new();
     let (owner, session) = edge.connect();
