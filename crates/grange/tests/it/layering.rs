@@ -13,6 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grange-client", &["grange-proto"]),
     ("grange-transfer", &["grange-client", "grange-proto"]),
     ("grange-bench", &["grange-proto"]),
+    // The server for its storage only: torn writes must hit the code that ships.
+    ("grange-sim", &["grange-proto", "grange-tree", "grange-replica", "grange-server"]),
     ("grange", &["grange-proto", "grange-server", "grange-client", "grange-transfer", "grange-bench"]),
 ];
 
