@@ -92,7 +92,7 @@ impl World {
         Some(format!("client {idle} has no write answered"))
     }
 
-    /// Returns true if every member but this one serves and has applied everything.
+    /// Returns true if every member but this one serves and has applied everything, and all that are to vote do.
     pub(crate) fn is_whole_but(&self, server: ServerIndex) -> bool {
         let last = self.history.last_zxid();
         let mut others = self.servers.iter().enumerate().filter(|(index, _)| *index != server);
@@ -102,6 +102,7 @@ impl World {
                 process.replica.is_serving()
                     && process.replica.tree().last_zxid() == last
                     && probe.applied == probe.last
+                    && probe.voters == self.setup.participants
             })
         })
     }
