@@ -59,10 +59,15 @@ impl Replica {
                     let Some(own) = identities.get(item.identities) else {
                         panic!("entry {index} refers to identities it does not hold")
                     };
-                    let stamp = Stamp::of(&requests);
+                    let (stamp, origin) = (Stamp::of(&requests), origins.pop_front());
+                    if let Some(Origin::Request { slot, conn, .. }) = origin
+                        && self.connections.get(slot, conn).is_some()
+                    {
+                        self.answer_reads_before_write(slot, now);
+                    }
                     match item.op {
-                        Op::Reconfig => self.apply_wish(&item, own, stamp, origins.pop_front(), now, out),
-                        _ => self.apply_request(&item, own, stamp, origins.pop_front(), now),
+                        Op::Reconfig => self.apply_wish(&item, own, stamp, origin, now, out),
+                        _ => self.apply_request(&item, own, stamp, origin, now),
                     }
                 }
                 Ok(Some(Item::Return { session, timeout_ms })) => {
@@ -98,11 +103,6 @@ impl Replica {
         origin: Option<Origin>,
         now: Now,
     ) {
-        if let Some(Origin::Request { slot, conn, .. }) = origin
-            && self.connections.get(slot, conn).is_some()
-        {
-            self.answer_reads_before_write(slot, now);
-        }
         let zxid = self.tree.last_zxid().next();
         self.progress.requests += 1;
         let cx = stamp.context(zxid, item.session, identities);

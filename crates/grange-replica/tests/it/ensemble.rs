@@ -518,3 +518,16 @@ fn an_ensemble_of_one_shows_itself_and_takes_an_observer() {
     assert!(cluster.pass_until(1000, |cluster| cluster.is_serving(2)));
     assert_eq!(cluster.summary(2).mode, Mode::Observer);
 }
+
+#[test]
+fn a_reconfig_behind_a_sync_that_waits_is_answered_in_its_turn() {
+    for (mut cluster, answer) in [(Cluster::new(3), -123), (open_cluster(), OK)] {
+        let leader = cluster.leader();
+        let id = if leader == 2 { 3 } else { 2 };
+        let (conn, _) = cluster.connect(id, None);
+        let joining = Some("server.9=host9:2888:3888:observer;2181");
+        cluster.send(id, conn, [sync(1), reconfig(2, joining, None, -1), get(3, "/", false)].concat());
+        cluster.pass(500);
+        assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK), Seen::Reply(2, answer), Seen::Reply(3, OK)]);
+    }
+}
