@@ -2,15 +2,14 @@
 //! that whoever is interrupted can go on.
 
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use grange_proto::ServerSpec;
 
-use crate::storage::dir::has_snapshots;
-use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::dir::{has_snapshots, replace_file};
 
 /// The first line of the file, by which a second run knows it.
 const MARK: &str = "# Written by `grange ensemble add`.";
@@ -113,17 +112,8 @@ fn config_text(dir: &Path, member: &NewMember<'_>) -> String {
     text
 }
 
-/// Puts a file in its place, durably: after a crash it is there whole or not at all.
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), PrepareError> {
-    let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
-        RealDisk.sync_dir(dir)
-    })();
-    written.map_err(failed("write", &path))
+    replace_file(dir, name, text).map_err(failed("write", &dir.join(name)))
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use grange_proto::connect::ConnectResponse;
 use grange_proto::frame::split_frame;
 use grange_proto::response::ReplyHeader;
-use grange_proto::watch::WatcherEvent;
-use grange_proto::{Reader, SessionId, Xid, Zxid};
+use grange_proto::{Reader, SessionId, Zxid};
 use grange_replica::{
     Action, ConnId, ConnectAttempt, EnsembleConfig, Event, HardState, Inspect, LogEntry, Member, MemberId, Mode, Now,
     Recovered, RecoveredSnapshot, Replica, ReplicaConfig, Report, SnapshotImage, Summary, TICK_MS,
@@ -447,20 +446,6 @@ impl Cluster {
 
     /// Returns what a client has read since the last call.
     pub(crate) fn seen(&mut self, id: u8, conn: ConnId) -> Vec<Seen> {
-        let output = self.site(id).output.remove(&conn).unwrap_or_default();
-        let mut rest = &output[..];
-        let mut seen = Vec::new();
-        while let Some((payload, behind)) = split_frame(rest, usize::MAX).unwrap() {
-            rest = behind;
-            let mut reader = Reader::new(payload);
-            let header = ReplyHeader::decode(&mut reader).unwrap();
-            seen.push(if header.xid == Xid::NOTIFICATION {
-                let event = WatcherEvent::decode(&mut reader).unwrap();
-                Seen::Event(event.event as i32, event.path.to_owned())
-            } else {
-                Seen::Reply(header.xid.0, header.err)
-            });
-        }
-        seen
+        Seen::all(&self.site(id).output.remove(&conn).unwrap_or_default())
     }
 }

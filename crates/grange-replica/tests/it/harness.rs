@@ -45,6 +45,25 @@ pub(crate) enum Seen {
     Event(i32, String),
 }
 
+impl Seen {
+    /// Reads every frame of what a client was sent.
+    pub(crate) fn all(mut output: &[u8]) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        while let Some((payload, behind)) = split_frame(output, usize::MAX).unwrap() {
+            output = behind;
+            let mut reader = Reader::new(payload);
+            let header = ReplyHeader::decode(&mut reader).unwrap();
+            seen.push(if header.xid == Xid::NOTIFICATION {
+                let event = WatcherEvent::decode(&mut reader).unwrap();
+                Seen::Event(event.event as i32, event.path.to_owned())
+            } else {
+                Seen::Reply(header.xid.0, header.err)
+            });
+        }
+        seen
+    }
+}
+
 pub(crate) fn config() -> ReplicaConfig {
     ReplicaConfig {
         ensemble: EnsembleConfig::alone(MemberId(1), 1),
@@ -223,21 +242,7 @@ impl Edge {
 
     /// Returns what the client has read since the last call.
     pub(crate) fn seen(&mut self, conn: ConnId) -> Vec<Seen> {
-        let output = self.output.remove(&conn).unwrap_or_default();
-        let mut rest = &output[..];
-        let mut seen = Vec::new();
-        while let Some((payload, behind)) = split_frame(rest, usize::MAX).unwrap() {
-            rest = behind;
-            let mut reader = Reader::new(payload);
-            let header = ReplyHeader::decode(&mut reader).unwrap();
-            seen.push(if header.xid == Xid::NOTIFICATION {
-                let event = WatcherEvent::decode(&mut reader).unwrap();
-                Seen::Event(event.event as i32, event.path.to_owned())
-            } else {
-                Seen::Reply(header.xid.0, header.err)
-            });
-        }
-        seen
+        Seen::all(&self.output.remove(&conn).unwrap_or_default())
     }
 
     /// Returns how many requests the member counts as under way.

@@ -323,17 +323,19 @@ fn read_small(path: &Path) -> Result<Option<String>, OpenError> {
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// Puts a file of a few lines in the place of the one before, durably: after a crash it is one or the other.
 fn write_small(dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
-    let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
-        RealDisk.sync_dir(dir)
-    })();
-    written.map_err(io_error("write", &path))
+    replace_file(dir, name, text).map_err(io_error("write", &dir.join(name)))
+}
+
+/// Puts a small file, which only its owner may read, in the place of the one before, durably: after a crash it is one or
+/// the other, whole.
+pub(crate) fn replace_file(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let unfinished = dir.join(format!("{name}.tmp"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, dir.join(name))?;
+    RealDisk.sync_dir(dir)
 }
 
 fn has_files(dir: &Path) -> bool {
