@@ -23,6 +23,7 @@ mod handshake;
 mod history;
 mod inspect;
 mod leadership;
+mod lookahead;
 mod members;
 mod membership;
 mod password;
