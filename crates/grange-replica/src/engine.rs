@@ -41,8 +41,6 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT_MAX: usize = 64;
 /// Applied entries stay in memory up to this many bytes, for members that are a little behind.
 const CACHE_BYTES_MAX: usize = 8 << 20;
-/// Bytes of entries read back from the disk at once for a member that is far behind.
-const READ_BYTES_MAX: usize = 4 << 20;
 /// Entries that a learner may lack to count as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -106,8 +104,8 @@ pub(crate) struct Output {
     pub(crate) messages: Vec<(MemberId, Vec<u8>)>,
     /// Snapshots to send: to whom, index, term, and the message that goes with it.
     pub(crate) snapshots: Vec<(MemberId, u64, u64, Vec<u8>)>,
-    /// Entries to read back: from, to before, and at most so many bytes.
-    pub(crate) reads: Vec<(u64, u64, usize)>,
+    /// Entries to read back: from, and to before. Some of them will do.
+    pub(crate) reads: Vec<(u64, u64)>,
     /// Points up to which a reader must have applied: what [`Engine::ask_read_point`] was given, and the index.
     pub(crate) read_points: Vec<(u64, u64)>,
     /// The snapshot that everything goes on from, given by [`Engine::install`].
@@ -473,8 +471,7 @@ impl Engine {
         self.release(out);
         self.hand_out_durable(out);
         self.set_timeout();
-        let wanted = self.node.store().wanted(&mut self.reading);
-        out.reads.extend(wanted.into_iter().map(|(first, end)| (first, end, READ_BYTES_MAX)));
+        out.reads.extend(self.node.store().wanted(&mut self.reading));
     }
 
     /// Sends promises if everything before them is durable.

@@ -12,6 +12,7 @@ mod replica;
 
 mod apply;
 mod auth;
+mod catch_up;
 mod config;
 mod connections;
 mod engine;
