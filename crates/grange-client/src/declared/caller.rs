@@ -35,7 +35,8 @@ impl Caller {
     pub async fn ask(mut self, client: &Client) -> Result<Caller, ClientError> {
         let users = match client.list_auth_users().await {
             Ok(users) => users,
-            Err(ClientError::Unimplemented) => return Ok(self),
+            // Old servers answer what they do not know with an error or with nothing.
+            Err(ClientError::Unimplemented | ClientError::UnmarshalError { .. }) => return Ok(self),
             Err(error) => return Err(error),
         };
         for user in users {
