@@ -105,9 +105,27 @@ pub(crate) fn read(
     }
 }
 
-/// The parser's messages may have several lines; what they quote is of the file.
+/// A message of the parser, in one line and without the text of the file that it may quote: a value in a wrong place can
+/// be a password.
 fn one_line(message: &str) -> String {
-    message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+    let message = message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ");
+    let quoted = message.find(" string \"").zip(message.rfind("\", expected "));
+    match quoted {
+        Some((from, to)) => format!("{} string{}", &message[..from], &message[to + 1..]),
+        None => message,
+    }
+}
+
+/// Tells whether a file has a hash of a password in it.
+fn has_hashes(raw: &RawFile) -> bool {
+    let is_hash = |entry: &str| entry.starts_with("digest:");
+    let of_znode = |znode: &RawZnode| match znode.acl.as_ref().map(Spanned::get_ref) {
+        Some(RawAcl::Entries(entries)) => entries.iter().any(|entry| is_hash(entry)),
+        _ => false,
+    };
+    raw.users.values().any(|user| user.digest.is_some())
+        || raw.acls.values().flatten().any(|entry| is_hash(entry.get_ref()))
+        || raw.znodes.values().any(of_znode)
 }
 
 impl Text {
@@ -171,7 +189,7 @@ impl TomlReader<'_> {
     }
 
     fn users(&mut self, text: &Text, raw: &RawFile) {
-        if raw.users.values().any(|user| user.digest.is_some()) {
+        if has_hashes(raw) {
             self.declared.warnings.extend(text.exposure("the hashes of passwords"));
         }
         for (name, user) in &raw.users {

@@ -108,16 +108,16 @@ pub(super) fn failed(error: ApplyError, applied: Applied) -> CommandError {
             CommandError::negative(error).hint("nothing of theirs was overwritten; for a new plan: grange tree plan")
         }
         ApplyError::Refused { path, source } => {
-            let is_no_auth = source == ClientError::NoAuth;
-            let is_unknown = source == ClientError::Unimplemented;
-            let error = CommandError::failure(source).context(harmless_line(&path));
-            match (is_no_auth, is_unknown) {
-                (true, _) => {
-                    error.hint("say who you are with --auth-file FILE or $GRANGE_AUTH, such as digest:user:password")
+            let hint = match source {
+                ClientError::NoAuth => {
+                    Some("say who you are with --auth-file FILE or $GRANGE_AUTH, such as digest:user:password")
                 }
-                (_, true) => error.hint("znodes with a TTL need extendedTypesEnabled=true at the server"),
-                _ => error,
-            }
+                ClientError::Unimplemented => Some("znodes with a TTL need extendedTypesEnabled=true at the server"),
+                ClientError::InvalidAcl => Some("the server knows no such scheme, or no such identity in it"),
+                _ => None,
+            };
+            let error = CommandError::failure(source).context(harmless_line(&path));
+            hint.into_iter().fold(error, CommandError::hint)
         }
         ApplyError::Lost { path, source } => CommandError::failure(source)
             .context(format!("the connection was lost at {}", harmless_line(&path)))

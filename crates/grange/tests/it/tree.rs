@@ -105,6 +105,7 @@ fn scenario(server: &dyn Server) {
     nobody_locks_himself_out_by_mistake(&site);
     a_wrong_file_is_refused_before_anything_is_written(&site);
     programs_read_json(&site);
+    people_are_asked(&site);
 }
 
 const ZKINITREE: &str = "\
@@ -579,4 +580,25 @@ fn programs_read_json(site: &Site<'_>) {
             ! deleted 3 znodes at and below /j
         "##]],
     );
+}
+
+fn people_are_asked(site: &Site<'_>) {
+    let on_terminal = |arguments: &str, input: &[u8]| {
+        let line = format!("{} tree {arguments}", env!("CARGO_BIN_EXE_grange"));
+        let mut command = Command::new("script");
+        command.current_dir(site.directory.path()).env("GRANGE_SERVERS", site.server.servers());
+        String::from_utf8(run(command.args(["-qec", &line, "/dev/null"]), input).stdout).unwrap()
+    };
+    site.put("asked.toml", "[znodes.'/asked']\n");
+    let declined = on_terminal("apply asked.toml", b"n\n");
+    assert!(declined.contains("Create 1 and change 0? [y/N]") && declined.contains("nothing was done"), "{declined}");
+    assert_eq!(site.run("shell stat /asked").status, Some(1));
+    assert!(on_terminal("apply asked.toml", b"y\n").contains("created 1, changed 0, deleted 0"));
+    assert_eq!(site.run("shell create /asked/x").status, Some(0));
+    let declined = on_terminal("apply asked.toml --prune", b"y\n");
+    assert!(declined.contains("1 znode is to be deleted. Type the number to go on:"), "{declined}");
+    assert_eq!(site.run("shell stat /asked/x").status, Some(0));
+    assert!(on_terminal("apply asked.toml --prune", b"1\n").contains("created 0, changed 0, deleted 1"));
+    assert!(on_terminal("apply asked.toml --yes", b"").contains("nothing to do"));
+    assert_eq!(site.run("shell deleteall /asked").status, Some(0));
 }

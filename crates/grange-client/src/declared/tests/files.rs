@@ -269,6 +269,8 @@ fn each_mistake_in_a_toml_file_has_its_line() {
         ("[znodes.'/x']\ndata_file = 'none'\n", "f.toml:1: cannot read none: no such file"),
         ("[znodes.'/x']\ndata = 7\n", "f.toml:1: data is text"),
         ("a = \n", "f.toml:1: "),
+        ("users = 'hidden'\n", "f.toml:1: invalid type: string, expected a map"),
+        ("[users]\na = 'hidden'\n", "f.toml:2: invalid type: string, expected struct RawUser"),
     ] {
         let found = toml(text).map(|declared| declared.znodes).unwrap_err();
         assert!(found.starts_with(message), "{text}\nfound    {found}\nexpected {message}");
