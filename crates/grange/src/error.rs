@@ -65,6 +65,11 @@ impl CommandError {
         self
     }
 
+    /// Tells whether whoever read the output has seen enough.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.kind == ErrorKind::ClosedPipe
+    }
+
     /// Standard output cannot be written; a reader that has gone away is no error.
     pub(crate) fn output(cause: io::Error) -> CommandError {
         match cause.kind() {

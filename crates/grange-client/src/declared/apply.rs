@@ -170,9 +170,15 @@ fn refused(path: &str, source: ClientError, meant: Meant) -> ApplyError {
         (_, ClientError::BadVersion) => "somebody changed it",
         (Meant::Delete, ClientError::NotEmpty) => "somebody created something below it",
         // The library passes on what the system said about a connection as an error of its own.
-        (_, ClientError::ConnectionLoss | ClientError::SessionExpired | ClientError::Custom(_)) => {
-            return ApplyError::Lost { path, source };
-        }
+        (
+            _,
+            ClientError::ConnectionLoss
+            | ClientError::SessionExpired
+            | ClientError::ClientClosed
+            | ClientError::NoHosts
+            | ClientError::Timeout
+            | ClientError::Custom(_),
+        ) => return ApplyError::Lost { path, source },
         _ => return ApplyError::Refused { path, source },
     };
     ApplyError::Changed { path, what }

@@ -6,7 +6,7 @@ use grange_client::ClientError;
 use grange_client::declared::{self, Applied, ApplyError, Plan, PlanOptions};
 
 use super::confirm::Confirmation;
-use super::print::{Report, print};
+use super::print::{Report, print, print_before_it_is_done};
 use super::session::Session;
 use super::{FileArgs, Output, read};
 use crate::connection::ConnectionArgs;
@@ -59,7 +59,7 @@ pub(super) async fn carry_out(
 ) -> Result<(), CommandError> {
     // JSON is one object, with what was done.
     if form == Output::Text {
-        print(cx, form, &Report { plan, names_unnamed: false, applied: None })?;
+        print_before_it_is_done(cx, plan)?;
     }
     let mut applied = Applied::default();
     let result = match permitted(cx, plan, confirmation) {

@@ -5,7 +5,7 @@ use grange_client::declared::PlanOptions;
 
 use super::apply::carry_out;
 use super::confirm::Confirmation;
-use super::print::{Report, print};
+use super::print::{Report, print_differences};
 use super::session::Session;
 use super::{FileArgs, Output, read};
 use crate::connection::ConnectionArgs;
@@ -44,11 +44,7 @@ pub(super) async fn run(
             plan.keep_deletions();
             carry_out(cx, form, &session, &plan, &args.confirmation).await
         }
-        Ok(plan) => {
-            let printed = print(cx, form, &Report { plan: &plan, names_unnamed: true, applied: None });
-            let is_same = plan.is_empty() && plan.unnamed.is_empty();
-            printed.and(if is_same { Ok(()) } else { Err(CommandError::differs()) })
-        }
+        Ok(plan) => print_differences(cx, form, &Report { plan: &plan, names_unnamed: true, applied: None }),
     };
     grange_client::close(session.client).await;
     result

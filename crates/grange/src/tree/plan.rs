@@ -3,7 +3,7 @@
 use clap::Args;
 use grange_client::declared::PlanOptions;
 
-use super::print::{Report, print};
+use super::print::{Report, print_differences};
 use super::session::Session;
 use super::{FileArgs, Output, read};
 use crate::connection::ConnectionArgs;
@@ -36,7 +36,5 @@ pub(super) async fn run(
     let options = PlanOptions { prunes: args.prune, allows_lockout: args.allow_lockout };
     let plan = session.plan(&declared, options, false).await;
     grange_client::close(session.client).await;
-    let plan = plan?;
-    print(cx, form, &Report { plan: &plan, names_unnamed: false, applied: None })?;
-    if plan.is_empty() { Ok(()) } else { Err(CommandError::differs()) }
+    print_differences(cx, form, &Report { plan: &plan?, names_unnamed: false, applied: None })
 }

@@ -32,6 +32,24 @@ pub(super) fn print(cx: &Context, form: Output, report: &Report<'_>) -> Result<(
     out.finish()
 }
 
+/// Prints a plan that is only to be seen, and returns what that says: there are differences, whoever reads of them.
+pub(super) fn print_differences(cx: &Context, form: Output, report: &Report<'_>) -> Result<(), CommandError> {
+    let printed = print(cx, form, report);
+    let names_none = !report.names_unnamed || report.plan.unnamed.is_empty();
+    let is_same = report.plan.is_empty() && names_none;
+    match printed {
+        Err(error) if !error.is_closed_pipe() => Err(error),
+        printed if is_same => printed,
+        _ => Err(CommandError::differs()),
+    }
+}
+
+/// Prints a plan that is to be carried out: it is not if nobody can see it.
+pub(super) fn print_before_it_is_done(cx: &Context, plan: &Plan) -> Result<(), CommandError> {
+    print(cx, Output::Text, &Report { plan, names_unnamed: false, applied: None })
+        .map_err(|error| error.into_failure().context("the plan cannot be shown, so nothing was done"))
+}
+
 /// Prints what was done.
 pub(super) fn print_applied(cx: &Context, applied: Applied) -> Result<(), CommandError> {
     let mut out = output::Output::new(cx);

@@ -8,9 +8,9 @@ use clap::Parser;
 use grange_client::declared::{self, Applied, Form, PlanOptions, Source};
 
 use super::apply::{failed, refuse_obstacles};
-use super::print::{Report, applied_line, print};
+use super::print::{applied_line, print_before_it_is_done};
+use super::read;
 use super::session::Session;
-use super::{Output, read};
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -81,7 +81,7 @@ async fn run(cx: &Context, args: ZkinitreeArgs) -> Result<(), CommandError> {
         let plan = session.plan(&declared, PlanOptions::default(), false).await?;
         let is_told = (args.info || args.debug) && !args.quiet;
         if is_told {
-            print(cx, Output::Text, &Report { plan: &plan, names_unnamed: false, applied: None })?;
+            print_before_it_is_done(cx, &plan)?;
         }
         refuse_obstacles(&plan)?;
         let mut applied = Applied::default();

@@ -5,9 +5,10 @@ mod restore;
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
@@ -106,6 +107,7 @@ fn scenario(server: &dyn Server) {
     a_wrong_file_is_refused_before_anything_is_written(&site);
     programs_read_json(&site);
     people_are_asked(&site);
+    nobody_reads_the_plan(&site);
 }
 
 const ZKINITREE: &str = "\
@@ -601,4 +603,17 @@ fn people_are_asked(site: &Site<'_>) {
     assert!(on_terminal("apply asked.toml --prune", b"1\n").contains("created 0, changed 0, deleted 1"));
     assert!(on_terminal("apply asked.toml --yes", b"").contains("nothing to do"));
     assert_eq!(site.run("shell deleteall /asked").status, Some(0));
+}
+
+/// A reader that goes away ends a command, but neither as one that has changed something nor as one that need not.
+fn nobody_reads_the_plan(site: &Site<'_>) {
+    site.put("unread.toml", "[znodes.'/unread']\n");
+    for (command, status) in [("plan", 2), ("diff", 2), ("apply", 3)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = site.command(&format!("tree {command} unread.toml"));
+        let output = command.stdout(Stdio::from(OwnedFd::from(writer))).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(site.run("shell stat /unread").status, Some(1));
 }

@@ -72,6 +72,10 @@ fn races(server: &dyn Server) {
         let found = race.changed(|client| async move { drop(client.set_data("/r", b"theirs too", None).await) }).await;
         assert_eq!(found, "/r: somebody changed it since the plan was made");
         assert_eq!(race.client.get_data("/r").await.unwrap().0, b"theirs too");
+        let found = race.changed(|client| async move { create(&client, "/r/new").await }).await;
+        assert_eq!(found, "/r/new: somebody created it since the plan was made");
+        assert_eq!(race.client.get_data("/r").await.unwrap().0, b"theirs too");
+        race.client.delete("/r/new", None).await.unwrap();
         let found = race.changed(|client| async move { client.delete("/r", None).await.unwrap() }).await;
         assert_eq!(found, "/r: somebody deleted it since the plan was made");
         let (done, applied) = race.run(|_| async {}).await;
