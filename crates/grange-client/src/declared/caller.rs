@@ -76,13 +76,11 @@ impl Caller {
         Some(resolved)
     }
 
-    /// Returns a list that gives everything to the caller alone, or to everybody if nobody can tell who he is.
-    pub(crate) fn own_acl(&self) -> Vec<Acl> {
+    /// Returns a list that gives everything to the caller alone; `None` if nobody can tell who that is.
+    pub(crate) fn own_acl(&self) -> Option<Vec<Acl>> {
         let own = [Acl { perms: Perms::ALL, id: Id::new("auth", "") }];
-        self.resolve(&own).unwrap_or_else(|| match self.ids.first() {
-            Some(address) => vec![Acl { perms: Perms::ALL, id: address.clone() }],
-            None => Acl::open(),
-        })
+        let address = || self.ids.first().map(|address| vec![Acl { perms: Perms::ALL, id: address.clone() }]);
+        self.resolve(&own).or_else(address)
     }
 
     fn is(&self, id: &Id) -> bool {

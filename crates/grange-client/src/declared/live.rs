@@ -124,7 +124,7 @@ impl Live {
     }
 
     /// Asks which ancestors exist, and which declared znodes of which nothing else is asked: the other requests tell it
-    /// too, and each costs a tenth of a second in ten thousand znodes.
+    /// too.
     ///
     /// Some servers need READ for that; who has not got it learns that there is a znode.
     async fn read_stats(&mut self, client: &Client, declared: &Declared) -> Result<(), LiveError> {

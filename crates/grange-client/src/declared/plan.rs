@@ -179,6 +179,9 @@ pub enum Why {
     /// The change would leave the caller without admin.
     #[error("the caller would be locked out: the ACL would not give admin (a) to who asks")]
     Lockout,
+    /// What is below it cannot be created under its ACL, nor under one that is for the caller alone.
+    #[error("its ACL keeps the caller, who has no identity, from creating what is below it")]
+    NobodysChildren,
     /// Its children are not known, so it cannot be said what would be deleted.
     #[error("it is not named in the file, and the caller may not list its children")]
     Closed,
@@ -318,9 +321,11 @@ impl Planner<'_> {
                 Action::Create { acl, first_acl, .. }
                     if created_below.contains(&change.path) && !self.caller.may(acl, Perms::CREATE) =>
                 {
-                    *first_acl = Some(self.caller.own_acl());
-                    if !self.caller.may(acl, Perms::ADMIN) {
-                        shut_out.push(change.path.clone());
+                    *first_acl = self.caller.own_acl();
+                    if first_acl.is_none() {
+                        shut_out.push((change.path.clone(), Why::NobodysChildren));
+                    } else if !self.options.allows_lockout && !self.caller.may(acl, Perms::ADMIN) {
+                        shut_out.push((change.path.clone(), Why::Lockout));
                     }
                 }
                 Action::Change { data, acl: Some(acl) } => {
@@ -336,9 +341,7 @@ impl Planner<'_> {
                 _ => {}
             }
         }
-        if !self.options.allows_lockout {
-            shut_out.iter().for_each(|path| self.obstacle(path, Why::Lockout));
-        }
+        shut_out.into_iter().for_each(|(path, why)| self.obstacle(&path, why));
     }
 }
 

@@ -1,10 +1,12 @@
 //! A session as the file's own user, and the plan that is made in it.
 
+use anyhow::anyhow;
 use grange_client::declared::{Caller, Declared, Live, LiveError, Plan, PlanOptions, plan};
 use grange_client::{Client, ClientError};
 
 use crate::connection::{ConnectionArgs, connect};
 use crate::error::CommandError;
+use crate::output::harmless_line;
 
 /// A session, and what it may do.
 pub(super) struct Session {
@@ -49,7 +51,8 @@ pub(super) fn cannot_read(error: LiveError) -> CommandError {
     let source = match &error {
         LiveError::Znode { source, .. } | LiveError::Session(source) => source.clone(),
     };
-    let error = CommandError::failure(error);
+    // Names of znodes come from a server.
+    let error = CommandError::failure(anyhow!(harmless_line(&format!("{:#}", anyhow::Error::from(error)))));
     match source {
         ClientError::NoAuth => {
             error.hint("say who you are with --auth-file FILE or $GRANGE_AUTH, such as digest:user:password")

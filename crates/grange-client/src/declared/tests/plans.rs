@@ -105,6 +105,8 @@ fn a_new_parent_that_shuts_the_caller_out_gets_its_acl_last() {
     let permitted = made(&server, &wanted, LOCKS_OUT);
     apply(&mut server, &permitted);
     assert_eq!((&server.znodes["/a"].acl, &server.znodes["/a/b"].acl), (&foreign, &foreign));
+    let nobody = Server::new(Caller::default());
+    assert_eq!(made(&nobody, &wanted, LOCKS_OUT).obstacles[0].why, Why::NobodysChildren);
 }
 
 #[test]
