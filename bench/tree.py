@@ -65,7 +65,10 @@ def declaration(znodes: list[str]) -> str:
 class Side:
     """Both tools on one server."""
 
-    def __init__(self, server: ServerProcess, directory: pathlib.Path, kazoo: tuple[pathlib.Path, pathlib.Path]):
+    def __init__(
+        self, tool: str, server: ServerProcess, directory: pathlib.Path, kazoo: tuple[pathlib.Path, pathlib.Path]
+    ):
+        self._tool = tool
         self._server = server
         self._directory = directory
         self._python, source = kazoo
@@ -91,7 +94,7 @@ class Side:
         file.write_text(declaration(znodes))
         file.chmod(0o600)
         began = time.monotonic()
-        self._run([binary(), "tree", command, str(file)], 0)
+        self._run([self._tool, "tree", command, str(file)], 0)
         return time.monotonic() - began
 
 
@@ -99,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     default_cache = HERE.parent / "target" / "interop"
     parser.add_argument("--cache", type=pathlib.Path, default=default_cache, help=f"default {default_cache}")
+    parser.add_argument("--tool", help="the program whose `tree` is measured (default: the one that serves)")
     parser.add_argument("--znodes", type=int, default=10_000)
     args = parser.parse_args()
     end_cleanly_on_sigterm()
@@ -108,7 +112,7 @@ def main() -> int:
         print("|---|---|---|---|---|---|")
         for kind in (Grange, Apache):
             with kind() as server, tempfile.TemporaryDirectory(prefix="bench-tree-") as directory:
-                side = Side(server, pathlib.Path(directory), kazoo)
+                side = Side(args.tool or binary(), server, pathlib.Path(directory), kazoo)
                 theirs, ours = paths("/theirs", args.znodes), paths("/ours", args.znodes)
                 figures = [
                     side.kazoo(theirs),
