@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod declared;
 pub mod ensemble;
 
 mod auth;

@@ -11,6 +11,8 @@ pub(crate) enum ErrorKind {
     ClosedPipe,
     /// The question was answered, with no. Exit status 1.
     Negative,
+    /// Something is different from what a file says, and the output says what; not an error. Exit status 2.
+    Differs,
     /// Arguments, the environment or a configuration file are wrong. Exit status 2.
     Usage,
     /// Everything else. Exit status 3.
@@ -22,7 +24,7 @@ impl ErrorKind {
         match self {
             ErrorKind::ClosedPipe => 0,
             ErrorKind::Negative => 1,
-            ErrorKind::Usage => 2,
+            ErrorKind::Differs | ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
         }
     }
@@ -52,6 +54,22 @@ impl CommandError {
         CommandError::new(ErrorKind::Failure, cause)
     }
 
+    /// The end of a command that has printed differences.
+    pub(crate) fn differs() -> CommandError {
+        CommandError::new(ErrorKind::Differs, anyhow::anyhow!("there are differences"))
+    }
+
+    /// The same error with exit status 3, where 2 has a meaning of its own.
+    pub(crate) fn into_failure(mut self) -> CommandError {
+        self.kind = ErrorKind::Failure;
+        self
+    }
+
+    /// Tells whether whoever read the output has seen enough.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.kind == ErrorKind::ClosedPipe
+    }
+
     /// Standard output cannot be written; a reader that has gone away is no error.
     pub(crate) fn output(cause: io::Error) -> CommandError {
         match cause.kind() {
@@ -78,7 +96,7 @@ impl CommandError {
 
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.kind != ErrorKind::ClosedPipe {
+        if !matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::Differs) {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }

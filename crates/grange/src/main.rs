@@ -5,6 +5,7 @@
 //! ([`connection`]), what is printed how ([`output`]), and errors with their exit codes ([`error`]).
 
 mod bench;
+mod called_as;
 mod completions;
 mod connection;
 mod context;
@@ -16,6 +17,7 @@ mod output;
 mod serve;
 mod shell;
 mod sync;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
+    Tree(tree::TreeArgs),
     Ensemble(ensemble::EnsembleArgs),
     Sync(sync::SyncArgs),
     Bench(bench::BenchArgs),
@@ -63,8 +66,11 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let cx = Context::from_process();
+    if let Some((program, arguments)) = called_as::other_program(std::env::args_os()) {
+        return program(cx, arguments);
+    }
+    let cli = Cli::parse();
     if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
         return error.report();
     }
@@ -82,6 +88,7 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
+        Command::Tree(args) => tree::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
         Command::Sync(args) => sync::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),

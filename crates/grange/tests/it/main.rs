@@ -13,3 +13,4 @@ mod serve;
 mod server;
 mod shell;
 mod sync;
+mod tree;
