@@ -14,11 +14,13 @@ pub mod ensemble;
 mod auth;
 mod connect;
 mod options;
+mod retry;
 mod servers;
 
 pub use auth::{Auth, AuthError};
 pub use connect::{ConnectError, Unreachable, close, connect};
 pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
+pub use retry::{is_connection_loss, is_transient, retry, retry_until};
 pub use servers::{ServerAddress, Servers, ServersError};
 
 pub use zookeeper_client::{

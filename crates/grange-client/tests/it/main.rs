@@ -1,0 +1,8 @@
+//! The client library against real servers, with connections that break at the worst moment.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod apache;
+mod proxy;
+mod retry;
+mod server;
