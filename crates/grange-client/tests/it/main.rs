@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apache;
+mod faults;
+mod herd;
 mod proxy;
+mod recipe;
+mod recipes;
 mod retry;
 mod server;

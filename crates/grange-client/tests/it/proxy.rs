@@ -20,6 +20,7 @@ pub(crate) mod op {
     pub(crate) const CREATE: &[i32] = &[1, 15, 19, 21];
     pub(crate) const DELETE: &[i32] = &[2];
     pub(crate) const LIST: &[i32] = &[8, 12];
+    pub(crate) const MULTI: &[i32] = &[14];
 }
 
 /// When the connection of a request breaks.
@@ -35,7 +36,7 @@ pub(crate) enum Moment {
 #[derive(Debug, Clone)]
 struct Trap {
     operations: &'static [i32],
-    /// What its path contains.
+    /// What one of its paths contains.
     path_part: String,
     moment: Moment,
 }
@@ -197,8 +198,8 @@ impl Control {
     fn springs(&self, frame: &[u8]) -> Option<Moment> {
         let mut trap = self.trap.lock().unwrap();
         let is_it = trap.as_ref().is_some_and(|trap| {
-            trap.operations.contains(&number(frame, 8))
-                && path(frame).is_some_and(|path| path.contains(&trap.path_part))
+            let is_there = || frame.windows(trap.path_part.len()).any(|bytes| bytes == trap.path_part.as_bytes());
+            trap.operations.contains(&number(frame, 8)) && is_there()
         });
         if is_it { trap.take().map(|trap| trap.moment) } else { None }
     }
@@ -223,10 +224,4 @@ async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
 
 fn number(frame: &[u8], at: usize) -> i32 {
     frame.get(at..at + 4).map_or(0, |bytes| i32::from_be_bytes(bytes.try_into().unwrap()))
-}
-
-/// The path of a request whose record begins with one.
-fn path(frame: &[u8]) -> Option<&str> {
-    let length = usize::try_from(number(frame, 12)).ok()?;
-    std::str::from_utf8(frame.get(16..16 + length)?).ok()
 }
