@@ -37,6 +37,9 @@ def turn(client: KazooClient, group: str, directory: pathlib.Path) -> None:
     if group == "lock":
         with client.Lock(path, name, extra_lock_patterns=CURATOR_PATTERNS), Section(directory, "kazoo") as section:
             count(client, group, section)
+    elif group == "semaphore":
+        with client.Semaphore(path, name, max_leases=1), Section(directory, "kazoo") as section:
+            count(client, group, section)
     elif group == "election":
 
         def lead() -> None:

@@ -57,11 +57,18 @@ GROUPS = (
         ),
         curator=True,
     ),
+    # With one lease, so that it is judged like a lock.
+    Group("semaphore", (("exclusive", ("semaphore", "-n", "1")),), kazoo=True),
     Group("election", (("exclusive", ("elect",)),), kazoo=True),
     Group("election-curator", (("exclusive", ("elect", "--layout", "curator")),), curator=True),
     Group("latch", (("exclusive", ("elect", "--layout", "curator-latch")),), curator=True),
 )
-KINDS = {"lock": ("lock", "lock-curator"), "rw": ("rw", "rw-curator"), "election": ("election", "election-curator", "latch")}
+KINDS = {
+    "lock": ("lock", "lock-curator"),
+    "rw": ("rw", "rw-curator"),
+    "semaphore": ("semaphore",),
+    "election": ("election", "election-curator", "latch"),
+}
 
 
 class Slot:
@@ -138,18 +145,20 @@ def slots(args: argparse.Namespace, server: str, groups: list[Group], root: path
     python, source = kazoo_suite.prepare(args.cache)
     kazoo = dict(environment, PYTHONPATH=str(source))
     command = [str(python), str(HERE / "kazoo_worker.py"), server, str(SESSION_SECONDS), *with_kazoo]
-    made += [Slot("kazoo", command, kazoo, False) for _ in range(2)]
+    made += [Slot("kazoo", command, kazoo, False) for _ in range(2) if with_kazoo]
     with_curator = directories(group for group in groups if group.curator)
     java = [apache.java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", classes(args.cache), JAVA_CLASS]
-    return [*made, Slot("curator", [*java, server, str(SESSION_SECONDS * 1000), *with_curator], environment, False)]
+    command = [*java, server, str(SESSION_SECONDS * 1000), *with_curator]
+    return [*made, *(Slot("curator", command, environment, False) for _ in range(1) if with_curator)]
 
 
 class Judge:
     """What the contenders have written down."""
 
-    def __init__(self, groups: list[Group], root: pathlib.Path):
+    def __init__(self, groups: list[Group], root: pathlib.Path, server: str):
         self.groups, self.root = groups, root
+        self.look = [grange_server.binary(), "lock", "--servers", server, "--list"]
         self.seen = {group.name: (0, time.monotonic()) for group in groups}
 
     def lines(self, group: Group, name: str) -> list[str]:
@@ -168,7 +177,8 @@ class Judge:
             if found > count:
                 self.seen[group.name] = (found, time.monotonic())
             elif time.monotonic() - since > TURN_SECONDS_MAX:
-                raise SystemExit(f"nobody has held {group.name} for {TURN_SECONDS_MAX:.0f} s, after {count} turns")
+                line = subprocess.run([*self.look, f"/{group.name}"], capture_output=True, text=True).stdout
+                raise SystemExit(f"nobody has held {group.name} for {TURN_SECONDS_MAX:.0f} s, after {count} turns:\n{line}")
 
     def missing(self) -> list[str]:
         """Who has not had a turn yet, in which group."""
@@ -193,7 +203,7 @@ def run(args: argparse.Namespace, server, root: pathlib.Path) -> str:
     for group in groups:
         (root / group.name).mkdir()
     make_counters(server.address, groups)
-    judge, contenders = Judge(groups, root), slots(args, server.address_text, groups, root)
+    judge, contenders = Judge(groups, root, server.address_text), slots(args, server.address_text, groups, root)
     dice, kills = random.Random(args.seed), 0
     try:
         began = time.monotonic()
