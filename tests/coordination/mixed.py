@@ -117,13 +117,16 @@ def classes(cache: pathlib.Path) -> str:
     return f"{out}:{path}"
 
 
-def make_counters(address: tuple[str, int], groups: list[Group]) -> None:
+def make_parents(address: tuple[str, int], groups: list[Group]) -> None:
+    """Makes the counters, and the contenders' parents: kazoo does not make those again that a server has removed."""
     connection = wire.Connection(address)
     connection.send(wire.frame(wire.connect_request()))
     connection.receive()
     everybody = [(31, "world", "anyone")]
-    for xid, path in enumerate(["/counters", *(f"/counters/{group.name}" for group in groups)], 1):
-        connection.send(wire.frame(wire.header(xid, 1) + wire.create_body(path, b"0", everybody, 0)))
+    parents = [f"/{group.name}" for group in groups] + [f"/{group.name}-__lock__" for group in groups]
+    znodes = {"/counters": b"", **{f"/counters/{group.name}": b"0" for group in groups}, **dict.fromkeys(parents, b"")}
+    for xid, (path, data) in enumerate(znodes.items(), 1):
+        connection.send(wire.frame(wire.header(xid, 1) + wire.create_body(path, data, everybody, 0)))
         if wire.decode_reply(connection.receive() or b"", lambda _: "create")["err"] != 0:
             raise SystemExit(f"cannot create {path}")
     connection.send(wire.frame(wire.header(99, -11)))
@@ -202,7 +205,7 @@ def run(args: argparse.Namespace, server, root: pathlib.Path) -> str:
     groups = [group for group in GROUPS if any(group.name in KINDS[kind] for kind in args.kinds)]
     for group in groups:
         (root / group.name).mkdir()
-    make_counters(server.address, groups)
+    make_parents(server.address, groups)
     judge, contenders = Judge(groups, root, server.address_text), slots(args, server.address_text, groups, root)
     dice, kills = random.Random(args.seed), 0
     try:
