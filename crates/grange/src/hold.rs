@@ -253,19 +253,20 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
         let mut child = Child::start(&self.args.command, &environment).map_err(|error| self.cannot_start(&error))?;
         let lost = held.lost();
         tokio::pin!(lost);
-        let (mut loss, mut kill_at) = (None, None);
+        let (mut loss, mut kill_at, mut are_stopped) = (None, None, false);
         let status = loop {
             tokio::select! {
                 event = child.event() => match event {
                     Event::Ended(status) => break status,
-                    Event::Stopped => child.stop_with(),
+                    // One of several stops may be reported only when we have been continued.
+                    Event::Stopped => are_stopped = are_stopped || child.stopped(),
                 },
                 signal = signals.next() => match signal {
-                    Signal::CONT => child.resume(),
-                    Signal::TSTP => {
-                        child.send(signal);
-                        child.stop_with();
+                    Signal::CONT => {
+                        are_stopped = false;
+                        child.resume();
                     }
+                    Signal::TSTP => child.stop(),
                     signal => child.send(signal),
                 },
                 found = &mut lost, if loss.is_none() => {

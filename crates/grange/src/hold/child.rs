@@ -5,13 +5,11 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpgrp, kill_process_group, waitid, waitpid};
 use tokio::sync::mpsc;
 
 use super::orphan::dies_with_parent;
-use super::terminal;
+use super::{signals, terminal};
 
 /// What happens to the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +43,6 @@ impl Status {
 pub(super) struct Child {
     group: Pid,
     events: mpsc::UnboundedReceiver<Event>,
-    has_terminal: bool,
     has_ended: bool,
 }
 
@@ -57,12 +54,11 @@ impl Child {
         let (program, arguments) = command.split_first().expect("the arguments demand a command");
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
-        let has_terminal = terminal::is_ours();
         let child = dies_with_parent(&mut command).spawn()?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a process id");
         let (sender, events) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("command".into()).spawn(move || watch(group, &sender))?;
-        let child = Child { group, events, has_terminal, has_ended: false };
+        let child = Child { group, events, has_ended: false };
         child.resume();
         Ok(child)
     }
@@ -86,19 +82,46 @@ impl Child {
 
     /// Lets the command go on, in the foreground if we are there.
     pub(super) fn resume(&self) {
-        if self.has_terminal && terminal::is_ours() {
+        if terminal::belongs_to(getpgrp()) {
             terminal::give(self.group);
         }
         // One that read from the terminal before it had it was stopped.
         self.send(Signal::CONT);
     }
 
-    /// Stops us together with the command, so that the shell notices. Returns when we are continued.
-    pub(super) fn stop_with(&self) {
-        if self.has_terminal {
-            terminal::take_back();
+    /// Takes the terminal back if the command has it.
+    fn take_terminal_back(&self) {
+        if terminal::belongs_to(self.group) {
+            terminal::give(getpgrp());
         }
-        let _ = kill_process(rustix::process::getpid(), Signal::STOP);
+    }
+
+    /// Stops the command, and us too: with a terminal as soon as it has stopped.
+    pub(super) fn stop(&self) {
+        self.send(Signal::TSTP);
+        if !terminal::is_there() {
+            signals::stop();
+        }
+    }
+
+    /// After the command has stopped: stops our own process group too, as Ctrl-Z would have done if the command were in
+    /// it, so that the shell notices. Without a terminal it was stopped by somebody who meant it alone. Returns true if
+    /// we are going to be stopped, until SIGCONT.
+    pub(super) fn stopped(&self) -> bool {
+        let is_meant = terminal::is_there() && self.is_stopped();
+        if is_meant {
+            self.take_terminal_back();
+            // Fails only if there is no such group, and we are in it.
+            let _ = kill_process_group(getpgrp(), Signal::STOP);
+        }
+        is_meant
+    }
+
+    /// Tells whether the command is stopped now, as the kernel shows it.
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.group.as_raw_pid())).unwrap_or_default();
+        // Behind the name, which may contain anything.
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
     }
 }
 
@@ -107,9 +130,7 @@ impl Drop for Child {
         if !self.has_ended {
             self.send(Signal::KILL);
         }
-        if self.has_terminal {
-            terminal::take_back();
-        }
+        self.take_terminal_back();
         // Until now its process id, and so the group's, could not be given to anybody else.
         let _ = waitpid(Some(self.group), WaitOptions::empty());
     }
@@ -129,7 +150,8 @@ fn watch(child: Pid, events: &mpsc::UnboundedSender<Event>) {
             (Some(code), _) => Event::Ended(Status::Exited(code)),
             (None, Some(signal)) => Event::Ended(Status::Killed(signal)),
             (None, None) => {
-                let _ = waitpid(Some(child), WaitOptions::UNTRACED | WaitOptions::NOHANG);
+                // Takes note of the stop and of nothing else.
+                let _ = waitid(WaitId::Pid(child), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
                 Event::Stopped
             }
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -68,6 +68,9 @@ impl Signals {
             if asks_to_end(signal) {
                 return signal;
             }
+            if signal == Signal::TSTP {
+                stop();
+            }
         }
     }
 
@@ -75,6 +78,12 @@ impl Signals {
     pub(super) fn asked_to_end(&self) -> bool {
         self.asked_to_end
     }
+}
+
+/// Does what SIGTSTP does to who does not catch it. Returns when we are continued.
+pub(super) fn stop() {
+    // A process may always signal itself.
+    let _ = kill_process(getpid(), Signal::STOP);
 }
 
 fn asks_to_end(signal: Signal) -> bool {

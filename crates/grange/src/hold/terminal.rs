@@ -3,12 +3,17 @@
 use std::io::{self, IsTerminal};
 
 use nix::sys::signal::{SigSet, Signal};
-use rustix::process::{Pid, getpgrp};
+use rustix::process::Pid;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
-/// Tells whether standard input is a terminal and ours to give away.
-pub(super) fn is_ours() -> bool {
-    io::stdin().is_terminal() && tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp())
+/// Tells whether standard input is a terminal, whoever may use it now.
+pub(super) fn is_there() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Tells whether a process group has the terminal.
+pub(super) fn belongs_to(group: Pid) -> bool {
+    is_there() && tcgetpgrp(io::stdin()).is_ok_and(|owner| owner == group)
 }
 
 /// Gives the terminal to a process group.
@@ -23,9 +28,4 @@ pub(super) fn give(group: Pid) {
     if is_blocked {
         let _ = mask.thread_unblock();
     }
-}
-
-/// Takes the terminal back.
-pub(super) fn take_back() {
-    give(getpgrp());
 }
