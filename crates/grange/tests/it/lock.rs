@@ -157,22 +157,30 @@ fn a_lost_lock_ends_the_command_and_what_it_started() {
 }
 
 /// A holder that is killed: its command ends at once, and the next one's begins when the session has ended.
-fn kill(server: &dyn Server) {
-    let short = ["--session-timeout", "4"];
-    for subcommand in [&["lock", "/l"][..], &["semaphore", "/s", "-n", "1"], &["elect", "/e"]] {
-        let command =
-            |id: &'static str| [subcommand, &short, &["--id", id, "--", "sh", "-c", "echo $$; exec sleep 60"]].concat();
-        let mut holder = Running::start(server, &command("a"));
-        let pid = holder.line();
-        let mut next = Running::start(server, &command("b"));
-        stand(server, subcommand, &["a", "b"]);
-        holder.signal("KILL");
-        assert_eq!(holder.line(), "", "the command has ended");
-        assert_eq!(holder.end().status, None);
-        assert_ne!(next.line(), pid);
-        next.signal("TERM");
-        assert_eq!(next.end().status, Some(143));
-    }
+fn kill(server: &(dyn Server + Sync)) {
+    let subcommands = [&["lock", "/l"][..], &["semaphore", "/s", "-n", "1"], &["elect", "/e"]];
+    std::thread::scope(|scope| {
+        for subcommand in subcommands {
+            scope.spawn(move || kill_holder_of(server, subcommand));
+        }
+    });
+}
+
+fn kill_holder_of(server: &dyn Server, subcommand: &[&str]) {
+    let start = |id: &str| {
+        let flags = ["--session-timeout", "4", "--id", id, "--", "sh", "-c", "echo $$; exec sleep 60"];
+        Running::start(server, &[subcommand, &flags].concat())
+    };
+    let mut holder = start("a");
+    let pid = holder.line();
+    let mut next = start("b");
+    stand(server, subcommand, &["a", "b"]);
+    holder.signal("KILL");
+    assert_eq!(holder.line(), "", "the command has ended");
+    assert_eq!(holder.end().status, None);
+    assert_ne!(next.line(), pid);
+    next.signal("TERM");
+    assert_eq!(next.end().status, Some(143));
 }
 
 #[test]
