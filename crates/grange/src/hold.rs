@@ -181,9 +181,20 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
 
     /// Waits until it is held and runs the command.
     async fn turn(&self, signals: &mut Signals) -> Result<Turn, CommandError> {
-        let (client, held) = tokio::select! {
-            obtained = self.obtain() => obtained?,
-            signal = signals.end() => return Err(CommandError::status(code_of(signal))),
+        let mut session = None;
+        let obtained = tokio::select! {
+            obtained = self.obtain(&mut session) => obtained,
+            signal = signals.end() => Err(CommandError::status(code_of(signal))),
+        };
+        // Dropping what waited leaves the line, and closing the session waits for that.
+        let (client, held) = match (session, obtained) {
+            (Some(client), Ok(held)) => (client, held),
+            (Some(client), Err(error)) => {
+                close(client).await;
+                return Err(error);
+            }
+            (None, Err(error)) => return Err(error),
+            (None, Ok(_)) => unreachable!("what is held is held in a session"),
         };
         let turn = self.supervise(&client, &held, signals).await;
         // Whoever waits is not to wait for the session's end.
@@ -192,14 +203,14 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
         turn
     }
 
-    /// Opens a session and waits in it; in another one if it ends.
-    async fn obtain(&self) -> Result<(Client, Held), CommandError> {
+    /// Opens a session and waits in it; in another one if it ends. The last one is left in `session`.
+    async fn obtain(&self, session: &mut Option<Client>) -> Result<Held, CommandError> {
         let options = self.args.connection.options()?;
         let deadline = self.args.wait.map(|wait| Instant::now() + wait);
         let id = self.args.id.clone().unwrap_or_else(default_id);
         loop {
-            let client = connect(&options).await?;
-            let wanted = (self.wanted)(&client, &id);
+            *session = None;
+            let wanted = (self.wanted)(session.insert(connect(&options).await?), &id);
             let wait = match self.args.wait {
                 Some(Duration::ZERO) => Some(Duration::ZERO),
                 _ => deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
@@ -210,11 +221,9 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
                 never = self.tell(&wanted) => match never {},
             };
             match acquired {
-                Ok(Some(held)) => return Ok((client, held)),
+                Ok(Some(held)) => return Ok(held),
                 Ok(None) => {
                     let holders = list::holders(&wanted).await;
-                    drop(wanted);
-                    close(client).await;
                     let status = self.args.conflict_exit_code;
                     return Err(CommandError::negative(anyhow!("{} is not free: {holders}", self.path))
                         .hint("wait for it with --wait SECONDS, or look who does with --list instead of CMD")
@@ -223,11 +232,7 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
                 Err(error) if error.is_session_end() => {
                     self.say("the session has ended; standing in line again, at the end");
                 }
-                Err(error) => {
-                    drop(wanted);
-                    close(client).await;
-                    return Err(explained(error));
-                }
+                Err(error) => return Err(explained(error)),
             }
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Wanted;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::{Output, harmless_line};
 
 const HEADS: [&str; 6] = ["STATE", "KIND", "SINCE", "TOKEN", "ID", "ZNODE"];
 
@@ -72,9 +72,9 @@ fn id(contender: &Contender) -> Option<String> {
     contender.id.as_ref().map(|id| String::from_utf8_lossy(id).into_owned())
 }
 
-/// What a person knows a contender by.
+/// What a person knows a contender by, fit for a terminal.
 fn name(contender: &Contender) -> String {
-    id(contender).filter(|id| !id.is_empty()).unwrap_or_else(|| contender.name.clone())
+    harmless_line(&id(contender).filter(|id| !id.is_empty()).unwrap_or_else(|| contender.name.clone()))
 }
 
 fn since(contender: &Contender) -> Option<String> {

@@ -53,7 +53,8 @@ impl Signals {
     pub(super) async fn next(&mut self) -> Signal {
         match self.receiver.recv().await {
             Some(signal) => {
-                self.asked_to_end |= asks_to_end(signal);
+                // SIGHUP asks many a service to read its configuration again.
+                self.asked_to_end |= asks_to_end(signal) && signal != Signal::HUP;
                 signal
             }
             // Every one is ignored.
@@ -74,7 +75,7 @@ impl Signals {
         }
     }
 
-    /// Tells whether one of them has asked us to end.
+    /// Tells whether one of them, other than SIGHUP, has asked us to end.
     pub(super) fn asked_to_end(&self) -> bool {
         self.asked_to_end
     }

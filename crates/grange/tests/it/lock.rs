@@ -133,7 +133,8 @@ fn signals_are_passed_on_and_end_the_wait() {
     stand(&server, &["lock", "/l"], &["a", "b"]);
     waiting.signal("INT");
     assert_eq!(waiting.end().status, Some(130));
-    stand(&server, &["lock", "/l"], &["a"]);
+    let listed = on(&server, &["lock", "/l", "--list", "--json"]).json();
+    assert_eq!(listed["contenders"].as_array().unwrap().len(), 1, "it has left the line: {listed}");
     holder.signal("USR1");
     assert_eq!(holder.line(), "usr1");
     holder.signal("TERM");
