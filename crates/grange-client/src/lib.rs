@@ -12,14 +12,20 @@
 pub mod ensemble;
 
 mod auth;
+mod config_file;
 mod connect;
 mod options;
+mod private_file;
 mod servers;
+mod tls;
 
-pub use auth::{Auth, AuthError};
+pub use auth::{Auth, AuthError, Credentials, SaslLogin};
+pub use config_file::ConfigFileError;
 pub use connect::{ConnectError, Unreachable, close, connect};
-pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
+pub use options::{ConnectOptions, OptionsError, Origin, RawConnectOptions, SecondsError, seconds};
+pub use private_file::PrivateFileError;
 pub use servers::{ServerAddress, Servers, ServersError};
+pub use tls::{Tls, TlsError};
 
 pub use zookeeper_client::{
     Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, Error as ClientError, EventType,
