@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
+#[path = "../../../grange-client/tests/it/apache.rs"]
+mod apache;
 mod client;
 mod command_line;
 mod crash;
