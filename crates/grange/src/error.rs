@@ -15,6 +15,8 @@ pub(crate) enum ErrorKind {
     Usage,
     /// Everything else. Exit status 3.
     Failure,
+    /// A command that ran under this one has ended like this, and has said why itself.
+    Command(u8),
 }
 
 impl ErrorKind {
@@ -24,6 +26,7 @@ impl ErrorKind {
             ErrorKind::Negative => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
+            ErrorKind::Command(status) => status,
         }
     }
 }
@@ -34,6 +37,8 @@ pub(crate) struct CommandError {
     kind: ErrorKind,
     cause: anyhow::Error,
     hints: Vec<String>,
+    /// Instead of that of the kind.
+    status: Option<u8>,
 }
 
 impl CommandError {
@@ -60,8 +65,19 @@ impl CommandError {
         }
     }
 
+    /// A command that ran under this one, and ended with this status.
+    pub(crate) fn status(status: u8) -> CommandError {
+        CommandError::new(ErrorKind::Command(status), anyhow::anyhow!("the command ended with status {status}"))
+    }
+
     fn new(kind: ErrorKind, cause: impl Into<anyhow::Error>) -> CommandError {
-        CommandError { kind, cause: cause.into(), hints: Vec::new() }
+        CommandError { kind, cause: cause.into(), hints: Vec::new(), status: None }
+    }
+
+    /// Ends with another exit status than is usual.
+    pub(crate) fn with_status(mut self, status: u8) -> CommandError {
+        self.status = Some(status);
+        self
     }
 
     /// Says what was being done when it happened.
@@ -78,11 +94,11 @@ impl CommandError {
 
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.kind != ErrorKind::ClosedPipe {
+        if !matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::Command(_)) {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }
-        ExitCode::from(self.kind.status())
+        ExitCode::from(self.status.unwrap_or(self.kind.status()))
     }
 }
 

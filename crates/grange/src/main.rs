@@ -8,11 +8,15 @@ mod bench;
 mod completions;
 mod connection;
 mod context;
+mod elect;
 mod ensemble;
 mod error;
+mod hold;
+mod lock;
 mod logging;
 mod man;
 mod output;
+mod semaphore;
 mod serve;
 mod shell;
 mod sync;
@@ -46,6 +50,9 @@ enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
     Ensemble(ensemble::EnsembleArgs),
+    Lock(lock::LockArgs),
+    Semaphore(semaphore::SemaphoreArgs),
+    Elect(elect::ElectArgs),
     Sync(sync::SyncArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -83,6 +90,9 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
+        Command::Lock(args) => lock::run(cx, args).await,
+        Command::Semaphore(args) => semaphore::run(cx, args).await,
+        Command::Elect(args) => elect::run(cx, args).await,
         Command::Sync(args) => sync::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),

@@ -51,6 +51,11 @@ impl Election {
         self.lock.acquire_within(wait).await
     }
 
+    /// Leads if nobody stands before us.
+    pub async fn try_lead(&self) -> Result<Option<Held>, LockError> {
+        self.lock.try_acquire().await
+    }
+
     /// Waits until this one leads, then does `work`, until that is done or the lead is lost.
     pub async fn run<T, W>(&self, work: impl FnOnce(FencingToken) -> W) -> Result<Led<T>, LockError>
     where

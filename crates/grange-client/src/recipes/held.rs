@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, warn};
+use tracing::debug;
 use zookeeper_client::{Client, Error as ClientError, EventType};
 
 use super::error::{LockError, is_session_end, request};
@@ -106,7 +106,7 @@ impl Held {
             if loss == Loss::Deleted && released.load(Ordering::Relaxed) {
                 loss = Loss::Released;
             } else {
-                warn!(path = %monitor.path, %loss, "no longer held");
+                debug!(path = %monitor.path, %loss, "no longer held");
             }
             sender.send_replace(Some(loss));
         });

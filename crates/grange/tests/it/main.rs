@@ -10,6 +10,7 @@ mod crash;
 mod disk;
 mod ensemble;
 mod layering;
+mod lock;
 mod program;
 mod serve;
 mod server;
