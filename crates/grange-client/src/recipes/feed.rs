@@ -109,6 +109,7 @@ impl Feed {
     /// An entry that was chosen is somebody else's, or gone.
     pub(crate) fn missed(&self, name: &str) {
         let mut state = self.known.state();
+        state.candidates.unreserve(name);
         state.candidates.collided();
         if state.is_polling {
             state.candidates.gone(name);

@@ -260,7 +260,10 @@ impl Shared {
                     let is_ours = self.is_ours(&lock).await?;
                     Ok(if is_ours { Some(read.await) } else { None })
                 }
-                Err(MultiWriteError::OperationFailed { .. }) => Ok(None),
+                // The entry has gone, or somebody has it.
+                Err(MultiWriteError::OperationFailed { index: 0, source: ClientError::NoNode })
+                | Err(MultiWriteError::OperationFailed { index: 1, source: ClientError::NodeExists }) => Ok(None),
+                Err(MultiWriteError::OperationFailed { source, .. }) => Err(source),
                 Err(MultiWriteError::RequestFailed { source }) => {
                     was_lost.fetch_or(is_connection_loss(&source), Ordering::Relaxed);
                     Err(source)
@@ -442,10 +445,8 @@ impl Item {
         finished
     }
 
-    /// Ends the value without a lock to remove; returns the name.
+    /// Ends the value without a lock to remove; returns the name, which stays reserved.
     fn forget(mut self) -> String {
-        self.is_done = true;
-        self.shared.feed.unreserve(&self.name);
         std::mem::take(&mut self.name)
     }
 }
