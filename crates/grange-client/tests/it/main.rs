@@ -10,6 +10,7 @@ mod queues;
 mod recipe;
 mod recipes;
 mod retry;
+mod secure;
 mod server;
 mod sharing;
 mod watches;
