@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
-use zookeeper_client::{Client, Error as ClientError};
+use zookeeper_client::{Client, Error as ClientError, SaslOptions};
 
 use crate::options::ConnectOptions;
 use crate::servers::{ServerAddress, Servers};
+use crate::tls::Tls;
 
-/// The pause after the first round; it triples with each round.
+/// The pause after the first round, give or take half of it; it triples with each round.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between two rounds.
@@ -52,6 +53,9 @@ pub enum ConnectError {
     /// A server refused the credentials.
     #[error("the server refused the credentials")]
     AuthRefused,
+    /// No certificate can be for a host of this name.
+    #[error("'{0}' is not a name that a certificate can be for, and TLS was asked for")]
+    HostName(String),
     /// The client library refused the settings, or met something it does not understand.
     #[error("cannot open a session with {servers}")]
     Client {
@@ -72,6 +76,11 @@ fn list(tried: &[Unreachable]) -> String {
 /// Goes through the servers in random order, `rounds_max` times at most and for `connect_timeout` at most. The client
 /// that is returned reconnects by itself for as long as its session lives.
 pub async fn connect(options: &ConnectOptions) -> Result<Client, ConnectError> {
+    if options.tls.is_some()
+        && let Some(address) = options.servers.addresses().iter().find(|address| !Tls::can_name(&address.host))
+    {
+        return Err(ConnectError::HostName(address.host.clone()));
+    }
     let started = Instant::now();
     let deadline = started + options.connect_timeout;
     let mut pause = ROUND_PAUSE;
@@ -85,32 +94,48 @@ pub async fn connect(options: &ConnectOptions) -> Result<Client, ConnectError> {
             Ok(Err(source)) => return Err(ConnectError::Client { servers: options.servers.clone(), source }),
             Err(_elapsed) => break,
         }
-        if round == options.rounds_max || Instant::now() + pause >= deadline {
+        let jittered = pause.mul_f64(0.5 + random_fraction());
+        if round == options.rounds_max || Instant::now() + jittered >= deadline {
             break;
         }
-        sleep(pause).await;
+        sleep(jittered).await;
         pause = ROUND_PAUSE_MAX.min(pause * 3);
     }
     let waited = started.elapsed();
-    Err(ConnectError::NoServer { waited, tried: probe_all(options.servers.addresses()).await })
+    Err(ConnectError::NoServer { waited, tried: probe_all(options).await })
 }
 
 async fn connect_once(options: &ConnectOptions) -> Result<Client, ClientError> {
     let mut connector = Client::connector().with_session_timeout(options.session_timeout).with_fail_eagerly();
-    for auth in &options.auths {
+    for auth in &options.credentials.auths {
         connector = connector.with_auth(auth.scheme(), auth.credential());
     }
-    connector.connect(&options.servers.to_string()).await
+    if let Some(login) = &options.credentials.sasl {
+        let login = SaslOptions::digest_md5(login.user().to_owned(), login.password().to_owned());
+        connector = connector.with_sasl(login);
+    }
+    match &options.tls {
+        Some(tls) => connector.with_tls(tls.options()).secure_connect(&options.servers.to_string()).await,
+        None => connector.connect(&options.servers.to_string()).await,
+    }
+}
+
+/// A number from 0 to 1, so that clients that lost a server together do not come back together.
+fn random_fraction() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness, which no kernel of today lacks, clients are merely less well spread.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 /// Looks at each server once, at the same time, to say what is wrong with it.
-async fn probe_all(addresses: &[ServerAddress]) -> Vec<Unreachable> {
+async fn probe_all(options: &ConnectOptions) -> Vec<Unreachable> {
+    let addresses = options.servers.addresses().iter().cloned();
     let probes: Vec<_> = addresses
-        .iter()
-        .cloned()
         .map(|address| {
+            let tls = options.tls.clone();
             tokio::spawn(async move {
-                let why = probe(&address).await;
+                let why = probe(&address, tls).await;
                 Unreachable { address, why }
             })
         })
@@ -122,11 +147,27 @@ async fn probe_all(addresses: &[ServerAddress]) -> Vec<Unreachable> {
     tried
 }
 
-async fn probe(address: &ServerAddress) -> String {
-    match timeout(PROBE_TIMEOUT, TcpStream::connect((address.host.as_str(), address.port))).await {
-        Ok(Ok(_stream)) => "accepts connections but gives no session; is it a ZooKeeper server with a quorum?".into(),
-        Ok(Err(error)) => plain(&error),
-        Err(_elapsed) => "no answer".into(),
+async fn probe(address: &ServerAddress, tls: Option<Tls>) -> String {
+    let stream = match timeout(PROBE_TIMEOUT, TcpStream::connect((address.host.as_str(), address.port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return plain(&error),
+        Err(_elapsed) => return "no answer".into(),
+    };
+    let Some(tls) = tls else {
+        return "accepts connections but gives no session; is it a ZooKeeper server with a quorum, and without TLS?"
+            .into();
+    };
+    let host = address.host.clone();
+    let handshake = tokio::task::spawn_blocking(move || {
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+        stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
+        tls.handshake(&host, stream)
+    });
+    match handshake.await.expect("a handshake neither panics nor is it cancelled") {
+        Ok(()) => "speaks TLS but gives no session; is it a ZooKeeper server with a quorum?".into(),
+        Err(error) => format!("no TLS: {}", plain(&error)),
     }
 }
 

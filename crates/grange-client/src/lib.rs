@@ -14,16 +14,22 @@ pub mod ensemble;
 pub mod recipes;
 
 mod auth;
+mod config_file;
 mod connect;
 mod options;
+mod private_file;
 mod retry;
 mod servers;
+mod tls;
 
-pub use auth::{Auth, AuthError};
+pub use auth::{Auth, AuthError, Credentials, SaslLogin};
+pub use config_file::ConfigFileError;
 pub use connect::{ConnectError, Unreachable, close, connect};
-pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
+pub use options::{ConnectOptions, OptionsError, Origin, RawConnectOptions, SecondsError, seconds};
+pub use private_file::PrivateFileError;
 pub use retry::{is_connection_loss, is_transient, retry, retry_until};
 pub use servers::{ServerAddress, Servers, ServersError};
+pub use tls::{Tls, TlsError};
 
 pub use grange_proto::ZnodePath;
 pub use zookeeper_client::{

@@ -98,6 +98,11 @@ impl Servers {
     pub fn chroot(&self) -> Option<&ZnodePath> {
         self.chroot.as_ref()
     }
+
+    /// Uses another znode as the root, or the root itself.
+    pub(crate) fn set_chroot(&mut self, chroot: Option<ZnodePath>) {
+        self.chroot = chroot;
+    }
 }
 
 impl fmt::Display for Servers {
@@ -123,7 +128,8 @@ impl std::str::FromStr for Servers {
     }
 }
 
-fn parse_chroot(chroot: &str) -> Result<Option<ZnodePath>, ServersError> {
+/// Parses a chroot; the root is none.
+pub(crate) fn parse_chroot(chroot: &str) -> Result<Option<ZnodePath>, ServersError> {
     if chroot == "/" {
         return Ok(None);
     }

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use grange_client::{Client, ConnectError, ConnectOptions, RawConnectOptions};
+use grange_client::{Client, ConnectError, ConnectOptions, OptionsError, RawConnectOptions};
+use tracing::debug;
 
 use crate::error::CommandError;
+use crate::output::harmless_line;
 
 /// Where the ensemble is, and who asks.
 #[derive(Debug, Args)]
@@ -14,44 +16,81 @@ pub(crate) struct ConnectionArgs {
     /// The ensemble: HOST:PORT,HOST:PORT/CHROOT [default: $GRANGE_SERVERS, else $ZKHOST, else 127.0.0.1:2181]
     #[arg(long, global = true, value_name = "SERVERS", help_heading = "Connection")]
     pub(crate) servers: Option<String>,
-    /// A file of mode 0600 with lines of SCHEME:CREDENTIAL, such as digest:user:password [default: $GRANGE_AUTH]
+    /// The znode that is used as the root
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Connection")]
+    chroot: Option<String>,
+    /// A file of mode 0600 with lines of SCHEME:CREDENTIAL, such as digest:user:password or sasl:user:password
+    /// [default: $GRANGE_AUTH]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
     auth_file: Option<PathBuf>,
-    /// The session timeout to ask for, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
-    #[arg(help_heading = "Connection")]
-    session_timeout: Duration,
-    /// How long to try to get a session, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
-    #[arg(help_heading = "Connection")]
-    connect_timeout: Duration,
+    /// Use TLS, and trust the servers that these certificates have signed (PEM)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate by which the servers know this client (PEM)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate, in a file of mode 0600 (PEM)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    tls_key: Option<PathBuf>,
+    /// The session timeout to ask for, in seconds [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, help_heading = "Connection")]
+    session_timeout: Option<Duration>,
+    /// How long to try to get a session, in seconds [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, help_heading = "Connection")]
+    connect_timeout: Option<Duration>,
+    /// Read these settings from FILE only [default: $GRANGE_CONFIG, else ~/.config/grange/grange.toml and
+    /// /etc/grange.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    config: Option<PathBuf>,
+    /// Say on standard error which of these settings came from where
+    #[arg(long, global = true, help_heading = "Connection")]
+    verbose: bool,
 }
 
-/// The longest timeout that can be asked for, in seconds: one day.
-const TIMEOUT_SECONDS_MAX: f64 = 86_400.0;
-
 fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= TIMEOUT_SECONDS_MAX => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("must be a number of seconds above 0 and up to {TIMEOUT_SECONDS_MAX}")),
-    }
+    let number = text.parse().map_err(|_| grange_client::SecondsError.to_string())?;
+    grange_client::seconds(number).map_err(|error| error.to_string())
 }
 
 impl ConnectionArgs {
-    /// Completes the flags from the environment.
+    /// Completes the flags from the environment and the configuration files.
     pub(crate) fn options(&self) -> Result<ConnectOptions, CommandError> {
         let raw = RawConnectOptions {
+            config: self.config.clone(),
             servers: self.servers.clone(),
-            session_timeout: Some(self.session_timeout),
-            connect_timeout: Some(self.connect_timeout),
+            chroot: self.chroot.clone(),
+            session_timeout: self.session_timeout,
+            connect_timeout: self.connect_timeout,
             auth_file: self.auth_file.clone(),
+            tls_ca: self.tls_ca.clone(),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
         };
-        ConnectOptions::resolve(raw, |name| std::env::var(name).ok()).map_err(CommandError::usage)
+        let options = ConnectOptions::resolve(raw, |name| std::env::var(name).ok()).map_err(unusable)?;
+        for decision in &options.decisions {
+            debug!("{decision}");
+            if self.verbose {
+                eprintln!("{}", harmless_line(decision));
+            }
+        }
+        Ok(options)
     }
 
     /// Opens a session.
     pub(crate) async fn connect(&self) -> Result<Client, CommandError> {
         connect(&self.options()?).await
+    }
+}
+
+fn unusable(error: OptionsError) -> CommandError {
+    let hint = match &error {
+        OptionsError::ConfigFile(_) => Some("--config FILE reads another file; --config /dev/null reads none"),
+        _ => None,
+    };
+    let error = CommandError::usage(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
@@ -63,11 +102,14 @@ pub(crate) async fn connect(options: &ConnectOptions) -> Result<Client, CommandE
 /// Adds advice to the lack of a session.
 pub(crate) fn no_session(error: ConnectError) -> CommandError {
     match error {
-        ConnectError::NoServer { .. } => CommandError::failure(error).hint(
-            "name the servers with --servers HOST:PORT or in $GRANGE_SERVERS, or start one: grange serve --data DIR",
-        ),
+        ConnectError::NoServer { .. } => CommandError::failure(error)
+            .hint("name the servers with --servers HOST:PORT or in $GRANGE_SERVERS, or start one: grange serve --data DIR")
+            .hint("--verbose shows which settings are used and where they come from"),
         ConnectError::AuthRefused => {
             CommandError::failure(error).hint("look at the lines of --auth-file, or at $GRANGE_AUTH")
+        }
+        ConnectError::HostName(_) => {
+            CommandError::usage(error).hint("name the server as its certificate does, or leave out --tls-ca")
         }
         ConnectError::Client { .. } => CommandError::failure(error),
     }

@@ -6,7 +6,7 @@
 
 mod child;
 mod list;
-mod orphan;
+pub(crate) mod orphan;
 mod signals;
 mod terminal;
 

@@ -4,11 +4,13 @@
 //! a library and prints. What they share is here: the settings for logging ([`logging`]), the connection flags
 //! ([`connection`]), what is printed how ([`output`]), and errors with their exit codes ([`error`]).
 
+mod barrier;
 mod bench;
 mod called_as;
 mod completions;
 mod connection;
 mod context;
+mod counter;
 mod elect;
 mod ensemble;
 mod error;
@@ -17,11 +19,15 @@ mod lock;
 mod logging;
 mod man;
 mod output;
+mod queue;
+mod recipe_error;
 mod semaphore;
 mod serve;
 mod shell;
 mod sync;
 mod tree;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -52,6 +58,10 @@ enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
     Tree(tree::TreeArgs),
+    Queue(queue::QueueArgs),
+    Barrier(barrier::BarrierArgs),
+    Counter(counter::CounterArgs),
+    Watch(watch::WatchArgs),
     Ensemble(ensemble::EnsembleArgs),
     Lock(lock::LockArgs),
     Semaphore(semaphore::SemaphoreArgs),
@@ -96,6 +106,10 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
         Command::Tree(args) => tree::run(cx, args).await,
+        Command::Queue(args) => queue::run(cx, args).await,
+        Command::Barrier(args) => barrier::run(cx, args).await,
+        Command::Counter(args) => counter::run(cx, args).await,
+        Command::Watch(args) => watch::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
         Command::Lock(args) => lock::run(cx, args).await,
         Command::Semaphore(args) => semaphore::run(cx, args).await,

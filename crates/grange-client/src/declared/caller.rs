@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn caller() -> Caller {
-        let mut caller = Caller::of(&Auth::parse_lines("digest:super:test\nsasl:token", "test").unwrap());
+        let mut caller = Caller::of(&[Auth::digest("super", "test")]);
         caller.ids.push(Id::new("ip", "10.1.2.3"));
         caller.ids.push(Id::new("x509", "CN=me"));
         caller

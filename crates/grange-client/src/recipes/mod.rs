@@ -7,7 +7,15 @@
 //! | [`Semaphore`] | as many as were agreed on | in line; the first one for a lease that is given back |
 //! | [`Election`] | one leader | each for the one before |
 //!
-//! What they give is a [`Held`]: it ends with [`Held::release`] or by being dropped, and [`Held::lost`] resolves when it
+//! | [`LockingQueue`], [`Queue`] | one taker per item | takers of an empty queue for an item |
+//! | [`Barrier`] | | all until it is taken down |
+//! | [`DoubleBarrier`] | | a group of known size until all have come, and until all leave |
+//! | [`Counter`] | | nobody: a change is tried again |
+//! | [`Party`] | | nobody: it tells who is there |
+//! | [`Lease`] | one, for a time that the server measures | nobody |
+//! | [`DataWatch`], [`ChildrenWatch`], [`TreeCache`] | | for the next change |
+//!
+//! What locks, semaphores and elections give is a [`Held`]: it ends with [`Held::release`] or by being dropped, and [`Held::lost`] resolves when it
 //! may end without either. Those who wait are cancelled by dropping the future: their znode goes too, also if its
 //! creation was still under way. Names and data are those of the Python library kazoo, or of the Java library Curator
 //! ([`Layout`]), whose processes may take part.
@@ -35,17 +43,41 @@
 //! # async fn back_up(token: i64) {}
 //! ```
 
+mod barrier;
+mod candidates;
 mod contender;
+mod counter;
+mod double_barrier;
 mod election;
+mod entries;
 mod error;
+mod failure;
+mod feed;
 mod held;
+mod lease;
 mod line;
 mod lock;
+mod locking_queue;
+mod marker;
 mod names;
 mod own;
 mod parents;
+mod party;
+mod queue;
 mod read_write_lock;
 mod semaphore;
+mod watch;
+
+pub use barrier::Barrier;
+pub use counter::{Change, Changed, Counter, CounterLayout, Number, NumberError};
+pub use double_barrier::DoubleBarrier;
+pub use entries::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Priority, PriorityError, batches};
+pub use failure::RecipeError;
+pub use lease::{Lease, LeaseState};
+pub use locking_queue::{Item, LockingQueue};
+pub use party::{Party, PartyLayout};
+pub use queue::Queue;
+pub use watch::{CachedNode, ChildrenWatch, DataWatch, TreeCache, TreeChange, TreeReads};
 
 pub use contender::Contender;
 pub use election::{Election, Led};

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where Debian's packages put Apache's server.
-const APACHE_JAR: &str = "/usr/share/java/zookeeper.jar";
+pub(crate) const APACHE_JAR: &str = "/usr/share/java/zookeeper.jar";
 
 /// How long the server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +25,11 @@ impl Apache {
     /// Starts one with its data in `directory`, or returns `None` where it is not installed and `$GRANGE_TEST_APACHE`
     /// does not insist.
     pub(crate) fn start(directory: &Path) -> Option<Apache> {
+        Apache::start_with(directory, "", &[])
+    }
+
+    /// Like [`Apache::start`], with further lines of the configuration and options of the virtual machine.
+    pub(crate) fn start_with(directory: &Path, lines: &str, options: &[String]) -> Option<Apache> {
         if !Path::new(APACHE_JAR).exists() {
             let advice = format!("{APACHE_JAR} is missing: apt-get install libzookeeper-java default-jre-headless");
             assert!(std::env::var_os("GRANGE_TEST_APACHE").is_none(), "{advice}");
@@ -35,7 +40,7 @@ impl Apache {
         let config = directory.join("zoo.cfg");
         let text = format!(
             "dataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=500\nmaxSessionTimeout=60000\n\
-             maxClientCnxns=0\nadmin.enableServer=false\nforceSync=no\n4lw.commands.whitelist=*\n",
+             maxClientCnxns=0\nadmin.enableServer=false\nforceSync=no\n4lw.commands.whitelist=*\n{lines}",
             directory.display(),
             address.port()
         );
@@ -44,6 +49,8 @@ impl Apache {
             .args(["-c", UNTIL_INPUT_ENDS, "java"])
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.extendedTypesEnabled=true"])
             .args(["-Dzookeeper.jmx.log4j.disable=true", "-cp", APACHE_JAR])
+            // The last class path counts.
+            .args(options)
             .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
             .arg(&config)
             .stdin(Stdio::piped())
@@ -78,7 +85,7 @@ impl Drop for Apache {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address")
 }

@@ -69,7 +69,8 @@ pub(super) struct AddArgs {
 
 pub(super) async fn run(_cx: &Context, args: &AddArgs) -> Result<(), CommandError> {
     let invitation = invitation(args)?;
-    let options = ConnectOptions { auths: vec![invitation.auth()], ..ConnectOptions::new(invitation.servers.clone()) };
+    let options =
+        ConnectOptions { credentials: invitation.auth().into(), ..ConnectOptions::new(invitation.servers.clone()) };
     prepare(args, &options).await?;
     let (config, own) = read_back(&args.data)?;
     let server = start(config).await?;

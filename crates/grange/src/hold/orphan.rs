@@ -1,4 +1,4 @@
-//! A command must not go on without the process that knows whether the lock is held.
+//! A command must not go on without the process that knows whether what it works under is still held.
 #![expect(unsafe_code, reason = "the parent-death signal can only be set between fork and exec")]
 
 use std::io;
@@ -11,7 +11,7 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 ///
 /// SIGKILL, because nobody is left who could insist after a SIGTERM. It reaches the child itself, not what the child has
 /// started.
-pub(super) fn dies_with_parent(command: &mut Command) -> &mut Command {
+pub(crate) fn dies_with_parent(command: &mut Command) -> &mut Command {
     let parent = getpid();
     let before_exec = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -12,6 +12,7 @@ mod ensemble;
 mod layering;
 mod lock;
 mod program;
+mod queue;
 mod serve;
 mod server;
 mod shell;

@@ -46,9 +46,14 @@ impl fmt::Display for Outcome {
 /// Returns the program, without the variables that a developer may have set.
 pub(crate) fn grange() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_grange"));
-    for name in ["GRANGE_SERVERS", "ZKHOST", "GRANGE_AUTH", "GRANGE_LOG_LEVEL", "GRANGE_LOG_FORMAT"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("GRANGE_") || text == "ZKHOST" {
+            command.env_remove(name);
+        }
     }
+    // Nor a file of settings.
+    command.env("GRANGE_CONFIG", "/dev/null");
     command.stdin(Stdio::null());
     command
 }

@@ -14,7 +14,7 @@ use crate::declared::{
 };
 
 fn me() -> Caller {
-    Caller::of(&Auth::parse_lines("digest:me:secret", "test").unwrap())
+    Caller::of(&[Auth::digest("me", "secret")])
 }
 
 fn mine() -> Vec<Acl> {

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""kazoo and `grange` on the same queues, barriers and counters: run by mixed_recipes.py with kazoo's Python."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+from kazoo.client import KazooClient
+
+SECONDS_MAX = 60
+COUNT = 60
+
+
+def main() -> int:
+    server, binary = sys.argv[1:]
+    environment = dict(os.environ, GRANGE_SERVERS=server, GRANGE_CONFIG="/dev/null")
+    client = KazooClient(hosts=server)
+    client.start()
+
+    def grange(*arguments: str, text: str | None = None, status: int = 0) -> str:
+        done = subprocess.run([binary, *arguments], env=environment, input=text, text=True, capture_output=True, timeout=SECONDS_MAX)
+        assert done.returncode == status, f"{arguments}: {done}"
+        return done.stdout
+
+    def locking_queue() -> None:
+        """Both put, both take, at the same time; each item is done once."""
+        queue, path = client.LockingQueue("/locking"), "/locking"
+        queue.put_all([f"kazoo {number}".encode() for number in range(COUNT)])
+        grange("queue", "put", path, text="".join(f"grange {number}\n" for number in range(COUNT)))
+        grange("queue", "put", path, "--priority", "1", "first")
+        assert queue.get() == b"first" and grange("queue", "len", path) == f"{2 * COUNT + 1}\n"
+        assert queue.consume()
+        worker = subprocess.Popen(
+            [binary, "queue", "work", path, "--until-empty", "--jobs", "2", "--", "sh", "-c", 'read -r item; echo "$item"'],
+            env=environment, stdout=subprocess.PIPE, text=True,
+        )
+        taken = []
+        while (item := queue.get(timeout=0.5)) is not None or worker.poll() is None:
+            if item is not None:
+                taken.append(item.decode())
+                assert queue.consume()
+        others = worker.communicate(timeout=SECONDS_MAX)[0].splitlines()
+        everything = [f"{kind} {number}" for kind in ("kazoo", "grange") for number in range(COUNT)]
+        assert sorted(taken + others) == sorted(everything), (taken, others)
+        assert len(queue) == 0
+        # What one holds, the other does not get.
+        queue.put(b"held")
+        assert queue.get() == b"held"
+        grange("queue", "get", path, "--wait", "0", status=1)
+        assert queue.release()
+        assert grange("queue", "get", path) == "held"
+
+    def plain_queue() -> None:
+        queue = client.Queue("/plain")
+        queue.put(b"late")
+        queue.put(b"early", priority=1)
+        assert grange("queue", "get", "--plain", "/plain") == "early"
+        grange("queue", "put", "--plain", "/plain", "last")
+        assert (queue.get(), queue.get(), queue.get()) == (b"late", b"last", None)
+
+    def barrier() -> None:
+        mine = client.Barrier("/barrier")
+        mine.create()
+        grange("barrier", "wait", "/barrier", "--wait", "0", status=1)
+        waiter = subprocess.Popen([binary, "barrier", "wait", "/barrier"], env=environment)
+        mine.remove()
+        assert waiter.wait(SECONDS_MAX) == 0
+        grange("barrier", "create", "/barrier")
+        threading.Thread(target=grange, args=("barrier", "remove", "/barrier")).start()
+        assert mine.wait(SECONDS_MAX)
+
+    def double_barrier() -> None:
+        for _ in range(3):
+            others = [subprocess.Popen([binary, "barrier", "enter", "/double", "-n", "3"], env=environment) for _ in range(2)]
+            mine = client.DoubleBarrier("/double", 3)
+            mine.enter()
+            assert mine.participating
+            mine.leave()
+            assert [other.wait(SECONDS_MAX) for other in others] == [0, 0]
+
+    def counter() -> None:
+        for path, flags, mine in (
+            ("/whole", (), client.Counter("/whole")),
+            ("/fraction", (), client.Counter("/fraction", default=0.0)),
+            ("/curator", ("--curator",), client.Counter("/curator", support_curator=True)),
+        ):
+            step = 0.5 if path == "/fraction" else 2
+            for _ in range(5):
+                mine += step
+                grange("counter", *flags, path, f"+{step}")
+            assert mine.value == 10 * step, mine.value
+            assert float(grange("counter", *flags, path)) == mine.value
+
+    for test in (locking_queue, plain_queue, barrier, double_barrier, counter):
+        test()
+        print(f"passed {test.__name__}", flush=True)
+    client.stop()
+    print("kazoo and grange agree on queues, barriers and counters")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
