@@ -1,5 +1,6 @@
 //! `grange barrier`.
 
+use std::ffi::OsString;
 use std::num::NonZero;
 
 use anyhow::anyhow;
@@ -9,6 +10,7 @@ use grange_client::recipes::{Barrier, DoubleBarrier};
 use grange_proto::ZnodePath;
 use rustix::system::uname;
 use serde_json::json;
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::connection::ConnectionArgs;
@@ -53,7 +55,7 @@ enum BarrierCommand {
         /// The znode that is the barrier
         path: ZnodePath,
     },
-    /// Wait until N processes have come, and then until they all have left
+    /// Wait until N processes have come, run CMD if there is one, and wait until they all leave
     Enter {
         /// How many have to come
         #[arg(short = 'n', value_name = "COUNT")]
@@ -65,6 +67,9 @@ enum BarrierCommand {
         wait: WaitArgs,
         /// The znode whose children are the processes
         path: ZnodePath,
+        /// What to run between entering and leaving, with its arguments; its status, if not 0, becomes ours
+        #[arg(last = true, value_name = "CMD")]
+        command: Vec<OsString>,
     },
 }
 
@@ -102,9 +107,9 @@ async fn run_command(
             let answer = answer(is_down, || format!("the barrier {} still stands", harmless_line(path.as_str())));
             (path, answer)
         }
-        BarrierCommand::Enter { count, id, wait, path } => {
+        BarrierCommand::Enter { count, id, wait, path, command } => {
             let id = id.unwrap_or_else(own_id);
-            let answer = enter(client, &path, count, &id, wait.deadline()).await?;
+            let answer = enter(client, &path, count, &id, wait.deadline(), &command).await?;
             (path, answer)
         }
     })
@@ -116,14 +121,30 @@ async fn enter(
     count: NonZero<u32>,
     id: &str,
     deadline: Option<Instant>,
+    command: &[OsString],
 ) -> Result<Result<(), CommandError>, CommandError> {
     let size = usize::try_from(count.get()).map_err(CommandError::usage)?;
     let mut barrier = DoubleBarrier::new(client.clone(), path.clone(), size, id);
     let entered = barrier.enter_until(deadline).await.map_err(failed)?;
     if entered {
+        let ran = run_inside(command).await;
         barrier.leave().await.map_err(failed)?;
+        ran?;
     }
     Ok(answer(entered, || format!("fewer than {count} have come to {}", harmless_line(path.as_str()))))
+}
+
+/// Runs the command; a status other than 0 becomes ours.
+async fn run_inside(command: &[OsString]) -> Result<(), CommandError> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let status = Command::new(program).args(arguments).status().await.map_err(|error| {
+        CommandError::usage(error).context(format!("cannot run {}", harmless_line(&program.to_string_lossy())))
+    })?;
+    match (status.success(), status.code().and_then(|code| u8::try_from(code).ok())) {
+        (true, _) => Ok(()),
+        (false, Some(code)) => Err(CommandError::status(code)),
+        (false, None) => Err(CommandError::failure(anyhow!("the command ended with {status}"))),
+    }
 }
 
 fn answer(is_yes: bool, no: impl FnOnce() -> String) -> Result<(), CommandError> {

@@ -48,6 +48,8 @@ pub(crate) struct Marker {
     name: String,
     path: String,
     version: i32,
+    /// False while a write is under way, and for good after one whose future was dropped: the version is then asked for.
+    is_settled: bool,
 }
 
 impl Marker {
@@ -56,7 +58,7 @@ impl Marker {
         let name = Uuid::new_v4().simple().to_string();
         let path = child(parent.as_str(), &name);
         create_own(client, &path, b"").await?;
-        Ok(Marker { client: client.clone(), parent: parent.clone(), name, path, version: 0 })
+        Ok(Marker { client: client.clone(), parent: parent.clone(), name, path, version: 0, is_settled: true })
     }
 
     /// Returns the name, which no other marker has.
@@ -80,6 +82,10 @@ impl Marker {
         &mut self,
         add: impl Fn(&mut MultiWriter<'_>) -> Result<(), ClientError>,
     ) -> Result<(), CommitError> {
+        if !self.is_settled {
+            self.server_time().await.map_err(CommitError::Request)?;
+        }
+        self.is_settled = false;
         let was_lost = AtomicBool::new(false);
         let (client, path, version) = (&self.client, &self.path, self.version);
         let attempt = || async {
@@ -101,16 +107,22 @@ impl Marker {
             Err((0, ClientError::BadVersion)) if was_lost.into_inner() => {}
             // Nobody else has business with the marker.
             Err((0, source)) => return Err(CommitError::Request(source)),
-            Err((index, source)) => return Err(CommitError::Refused { index: index - 1, source }),
+            Err((index, source)) => {
+                self.is_settled = true;
+                return Err(CommitError::Refused { index: index - 1, source });
+            }
         }
         self.version += 1;
+        self.is_settled = true;
         Ok(())
     }
 
     /// Returns the time of the server, in milliseconds since 1970: that of a write made now.
     pub(crate) async fn server_time(&mut self) -> Result<i64, ClientError> {
+        self.is_settled = false;
         let stat: Stat = retry(|| self.client.set_data(&self.path, b"", None)).await?;
         self.version = stat.version;
+        self.is_settled = true;
         Ok(stat.mtime)
     }
 }

@@ -18,6 +18,7 @@ use crate::server::{
 on_each_server!(
     items_come_by_priority_and_age,
     a_put_whose_reply_was_lost_is_made_once,
+    a_put_that_was_given_up_does_not_spoil_the_next_one,
     an_item_whose_taking_lost_its_reply_is_taken_once,
     an_item_whose_end_lost_its_reply_is_done_once,
     an_item_comes_back_when_it_is_dropped_or_its_session_ends,
@@ -84,6 +85,19 @@ async fn a_put_whose_reply_was_lost_is_made_once(fixture: Fixture) {
     let mut found = drain(&queue).await;
     found.sort();
     assert_eq!(found, ["a", "a", "b", "b", "c"]);
+}
+
+async fn a_put_that_was_given_up_does_not_spoil_the_next_one(fixture: Fixture) {
+    let (client, proxy) = fixture.proxied(LONG_SESSION).await;
+    let queue = queue(&client, &fixture).await;
+    proxy.hold();
+    let given_up = timeout(Duration::from_millis(50), queue.put(b"a", Priority::default())).await;
+    assert!(given_up.is_err());
+    proxy.flow();
+    queue.put(b"b", Priority::default()).await.unwrap();
+    let mut found = drain(&queue).await;
+    found.sort();
+    assert_eq!(found, ["a", "b"], "the first one was on its way");
 }
 
 async fn an_item_whose_taking_lost_its_reply_is_taken_once(fixture: Fixture) {
