@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ensemble;
+pub mod wire;
 
 mod auth;
 mod connect;
