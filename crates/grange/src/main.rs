@@ -5,6 +5,7 @@
 //! ([`connection`]), what is printed how ([`output`]), and errors with their exit codes ([`error`]).
 
 mod bench;
+mod called_as;
 mod completions;
 mod connection;
 mod context;
@@ -63,8 +64,11 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let cx = Context::from_process();
+    if let Some((program, arguments)) = called_as::other_program(std::env::args_os()) {
+        return program(cx, arguments);
+    }
+    let cli = Cli::parse();
     if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
         return error.report();
     }

@@ -41,9 +41,32 @@ impl Output {
         written.map_err(CommandError::output)
     }
 
+    /// Prints text that may have line breaks, and a line break; on a terminal nothing else in it can move the cursor.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CommandError> {
+        let written = match self.is_terminal {
+            true => writeln!(self.stdout, "{}", harmless(text.as_bytes(), LineBreaks::Keep)),
+            false => writeln!(self.stdout, "{text}"),
+        };
+        written.map_err(CommandError::output)
+    }
+
+    /// Prints text without a line break; on a terminal nothing in it can move the cursor.
+    pub(crate) fn fragment(&mut self, text: &str) -> Result<(), CommandError> {
+        let written = match self.is_terminal {
+            true => write!(self.stdout, "{}", harmless(text.as_bytes(), LineBreaks::Escape)),
+            false => write!(self.stdout, "{text}"),
+        };
+        written.map_err(CommandError::output)
+    }
+
     /// Prints one line of JSON; the encoder escapes control characters.
     pub(crate) fn json(&mut self, value: &serde_json::Value) -> Result<(), CommandError> {
         writeln!(self.stdout, "{value}").map_err(CommandError::output)
+    }
+
+    /// Hands on to the reader what was printed so far.
+    pub(crate) fn flush(&mut self) -> Result<(), CommandError> {
+        self.stdout.flush().map_err(CommandError::output)
     }
 
     /// Hands everything on to the reader.
@@ -62,6 +85,21 @@ enum LineBreaks {
 /// Returns `text` for a message on a terminal, in one line.
 pub(crate) fn harmless_line(text: &str) -> String {
     harmless(text.as_bytes(), LineBreaks::Escape)
+}
+
+/// Returns data in rows of 16 bytes: offset, hexadecimal digits, printable characters.
+pub(crate) fn hex_dump(data: &[u8]) -> String {
+    const ROW_BYTES: usize = 16;
+    let mut text = String::new();
+    for (row, bytes) in data.chunks(ROW_BYTES).enumerate() {
+        let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown: String =
+            bytes.iter().map(|&byte| if (0x20..0x7f).contains(&byte) { char::from(byte) } else { '.' }).collect();
+        let break_before = if row == 0 { "" } else { "\n" };
+        write!(text, "{break_before}{:08x}  {:47}  {shown}", row * ROW_BYTES, digits.join(" "))
+            .expect("a string takes everything");
+    }
+    text
 }
 
 /// Escapes what a terminal would obey or what would deceive the reader: control characters, characters that change the

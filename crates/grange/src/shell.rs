@@ -13,6 +13,7 @@ mod set;
 mod stat;
 mod stat_form;
 mod walk;
+pub(crate) mod zkcli;
 
 use clap::{Args, Subcommand};
 use grange_client::{Client, Stat};
