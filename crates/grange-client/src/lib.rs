@@ -23,7 +23,7 @@ pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
 pub use servers::{ServerAddress, Servers, ServersError};
 
 pub use zookeeper_client::{
-    Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, Error as ClientError, EventType,
-    MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher, SessionState, Stat,
-    WatchedEvent,
+    Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, EnsembleUpdate, Error as ClientError,
+    EventType, MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher,
+    SessionState, Stat, WatchedEvent,
 };

@@ -11,6 +11,8 @@ pub(crate) enum ErrorKind {
     ClosedPipe,
     /// The question was answered, with no. Exit status 1.
     Negative,
+    /// The same, and what was printed, or not, says so. Exit status 1.
+    SilentlyNegative,
     /// Arguments, the environment or a configuration file are wrong. Exit status 2.
     Usage,
     /// Everything else. Exit status 3.
@@ -21,7 +23,7 @@ impl ErrorKind {
     fn status(self) -> u8 {
         match self {
             ErrorKind::ClosedPipe => 0,
-            ErrorKind::Negative => 1,
+            ErrorKind::Negative | ErrorKind::SilentlyNegative => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
         }
@@ -40,6 +42,16 @@ impl CommandError {
     /// An answer that is no: there is no such znode.
     pub(crate) fn negative(cause: impl Into<anyhow::Error>) -> CommandError {
         CommandError::new(ErrorKind::Negative, cause)
+    }
+
+    /// An answer that is no where printing nothing says it: nothing was found.
+    pub(crate) fn silently_negative() -> CommandError {
+        CommandError::new(ErrorKind::SilentlyNegative, anyhow::anyhow!("nothing was found"))
+    }
+
+    /// Tells whether the question was answered, with no.
+    pub(crate) fn is_negative(&self) -> bool {
+        matches!(self.kind, ErrorKind::Negative | ErrorKind::SilentlyNegative)
     }
 
     /// A mistake in arguments, environment or configuration.
@@ -78,7 +90,7 @@ impl CommandError {
 
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.kind != ErrorKind::ClosedPipe {
+        if !matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::SilentlyNegative) {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }

@@ -12,4 +12,5 @@ mod program;
 mod serve;
 mod server;
 mod shell;
+mod shell_more;
 mod sync;

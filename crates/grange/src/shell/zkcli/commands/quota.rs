@@ -1,67 +1,16 @@
 //! listquota, setquota and delquota. A quota is znodes below `/zookeeper/quota`, which clients write themselves.
 
-use std::collections::BTreeMap;
-
 use grange_proto::request::{Create, PathVersion, SetData, Watchable};
 use grange_proto::response::Response;
 use grange_proto::{Acl, ErrorCode, Op, Reader, Request};
 
 use super::Call;
 use super::access::with_acl;
+use crate::shell::quota_figures::{BYTES, BYTES_HARD, COUNT, COUNT_HARD, Figures, LIMITS, ROOT, STATS};
 use crate::shell::zkcli::failure::Failure;
 use crate::shell::zkcli::options::not_a_number;
 use crate::shell::zkcli::path;
 use crate::shell::zkcli::zk::{Interrupted, Lookahead, Zk, texts};
-
-const ROOT: &str = "/zookeeper/quota";
-const LIMITS: &str = "zookeeper_limits";
-const STATS: &str = "zookeeper_stats";
-
-/// Limits, or what is used: `count=1,bytes=2=;byteHardLimit=3;countHardLimit=4`, with -1 for no limit.
-///
-/// Source: `org.apache.zookeeper.StatsTrack`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Figures(BTreeMap<String, i64>);
-
-const COUNT: &str = "count";
-const BYTES: &str = "bytes";
-const COUNT_HARD: &str = "countHardLimit";
-const BYTES_HARD: &str = "byteHardLimit";
-
-impl Figures {
-    fn new(values: &[(&str, i64)]) -> Figures {
-        Figures(values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect())
-    }
-
-    fn parse(data: &[u8]) -> Result<Figures, Failure> {
-        let text = String::from_utf8_lossy(data);
-        let mut figures = BTreeMap::new();
-        for pair in text.split([',', ';']).filter(|pair| !pair.is_empty()) {
-            let mut parts = pair.split('=');
-            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            let value = if value.is_empty() { Ok(-1) } else { value.parse() };
-            figures.insert(name.to_owned(), value.map_err(|_| not_a_number(&text))?);
-        }
-        Ok(Figures(figures))
-    }
-
-    fn get(&self, name: &str) -> i64 {
-        self.0.get(name).copied().unwrap_or(-1)
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("{COUNT}={},{BYTES}={}", self.get(COUNT), self.get(BYTES));
-        let others: Vec<_> = self.0.iter().filter(|(name, _)| !matches!(name.as_str(), COUNT | BYTES)).collect();
-        if !others.is_empty() {
-            // Old parsers stop at the second equals sign.
-            text.push('=');
-        }
-        for (name, value) in others {
-            text += &format!(";{name}={value}");
-        }
-        text
-    }
-}
 
 pub(super) async fn list(call: Call<'_>) -> Result<(), Interrupted> {
     let path = call.words.plain[1].clone();
@@ -69,9 +18,9 @@ pub(super) async fn list(call: Call<'_>) -> Result<(), Interrupted> {
     let limits = format!("{ROOT}{path}/{LIMITS}");
     zk.printer.message(&format!("absolute path is {limits}"))?;
     let shown = async {
-        let figures = Figures::parse(&data(zk, &limits).await?)?;
-        let used = Figures::parse(&data(zk, &format!("{ROOT}{path}/{STATS}")).await?)?;
-        zk.printer.line(&format!("Output quota for {path} {}", figures.text()))?;
+        let limits = figures(&data(zk, &limits).await?)?;
+        let used = figures(&data(zk, &format!("{ROOT}{path}/{STATS}")).await?)?;
+        zk.printer.line(&format!("Output quota for {path} {}", limits.text()))?;
         Ok(zk.printer.line(&format!("Output stat for {path} {}", used.text()))?)
     }
     .await;
@@ -101,12 +50,12 @@ async fn remove(zk: &mut Zk, path: &str, chosen: &[Kind]) -> Result<(), Interrup
     if !exists(zk, &limits).await? {
         return Ok(zk.printer.line(&format!("Quota does not exist for {path}"))?);
     }
-    let mut figures = Figures::parse(&data(zk, &limits).await?)?;
+    let mut kept = figures(&data(zk, &limits).await?)?;
     if !chosen.is_empty() {
         for (_, name, _) in chosen {
-            figures.0.insert((*name).to_owned(), -1);
+            kept.set(name, -1);
         }
-        return set_data(zk, &limits, &figures).await;
+        return set_data(zk, &limits, &kept).await;
     }
     let mut parent = format!("{ROOT}{path}");
     for name in children(zk, &parent).await? {
@@ -133,13 +82,13 @@ pub(super) async fn set(call: Call<'_>) -> Result<(), Interrupted> {
     if path.starts_with(ROOT) {
         return Ok(zk.printer.message(&format!("cannot set a quota under the path: {ROOT}"))?);
     }
-    let mut figures = Figures::new(&[(COUNT, -1), (BYTES, -1), (COUNT_HARD, -1), (BYTES_HARD, -1)]);
+    let mut wished = Figures::unlimited();
     for (option, name, is_count) in KINDS {
         let Some(text) = call.words.value(option) else { continue };
         let value = if is_count { text.parse::<i32>().map(i64::from) } else { text.parse::<i64>() };
         let complaint = match value {
             Ok(value) if value > 0 || (value == 0 && !is_count) => {
-                figures.0.insert(name.to_owned(), value);
+                wished.set(name, value);
                 continue;
             }
             Ok(_) if is_count => "the num quota must be greater than zero",
@@ -149,7 +98,7 @@ pub(super) async fn set(call: Call<'_>) -> Result<(), Interrupted> {
         return Ok(zk.printer.message(complaint)?);
     }
     path::check(&path)?;
-    create(zk, &path, &figures).await.map_err(|refusal| refusal.about(&path))
+    create(zk, &path, &wished).await.map_err(|refusal| refusal.about(&path))
 }
 
 async fn create(zk: &mut Zk, path: &str, wished: &Figures) -> Result<(), Interrupted> {
@@ -167,19 +116,21 @@ async fn create(zk: &mut Zk, path: &str, wished: &Figures) -> Result<(), Interru
     }
     let (limits, stats) = (format!("{at}/{LIMITS}"), format!("{at}/{STATS}"));
     let is_new = !exists(zk, &limits).await?;
-    let mut figures = wished.clone();
+    let mut now = wished.clone();
     if is_new {
         create_one(zk, &limits, Some(wished)).await?;
         create_one(zk, &stats, Some(&Figures::new(&[(COUNT, 0), (BYTES, 0)]))).await?;
     } else {
-        figures = Figures::parse(&data(zk, &limits).await?)?;
-        for (name, value) in wished.0.iter().filter(|(_, value)| **value > -1) {
-            figures.0.insert(name.clone(), *value);
-        }
+        now = figures(&data(zk, &limits).await?)?;
+        now.merge(wished);
     }
-    let used = Figures::parse(&data(zk, &stats).await?)?;
-    warn(zk, &figures, &used)?;
-    if is_new { Ok(()) } else { set_data(zk, &limits, &figures).await }
+    let used = figures(&data(zk, &stats).await?)?;
+    warn(zk, &now, &used)?;
+    if is_new { Ok(()) } else { set_data(zk, &limits, &now).await }
+}
+
+fn figures(data: &[u8]) -> Result<Figures, Failure> {
+    Figures::parse(data).map_err(|text| not_a_number(&text))
 }
 
 /// Says when more is used than is allowed.
@@ -276,19 +227,5 @@ async fn create_one(zk: &mut Zk, path: &str, figures: Option<&Figures>) -> Resul
         Err(refusal) if refusal.is(ErrorCode::NodeExists) => Ok(()),
         Err(refusal) => Err(refusal.about(path)),
         Ok(_) => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_written_as_they_are_read() {
-        for text in ["count=1,bytes=-1", "count=5,bytes=2=;byteHardLimit=-1;countHardLimit=7"] {
-            assert_eq!(Figures::parse(text.as_bytes()).unwrap().text(), text);
-        }
-        assert_eq!(Figures::parse(b"").unwrap().text(), "count=-1,bytes=-1");
-        assert!(Figures::parse(b"count=x").is_err());
     }
 }
