@@ -17,6 +17,8 @@ pub(crate) enum ErrorKind {
     Usage,
     /// Everything else. Exit status 3.
     Failure,
+    /// Ctrl-C. Exit status 130, as shells have it.
+    Interrupted,
 }
 
 impl ErrorKind {
@@ -26,6 +28,7 @@ impl ErrorKind {
             ErrorKind::Negative | ErrorKind::SilentlyNegative => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
+            ErrorKind::Interrupted => 130,
         }
     }
 }
@@ -36,6 +39,7 @@ pub(crate) struct CommandError {
     kind: ErrorKind,
     cause: anyhow::Error,
     hints: Vec<String>,
+    is_shown: bool,
 }
 
 impl CommandError {
@@ -64,6 +68,16 @@ impl CommandError {
         CommandError::new(ErrorKind::Failure, cause)
     }
 
+    /// Somebody stopped it.
+    pub(crate) fn interrupted(cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError::new(ErrorKind::Interrupted, cause)
+    }
+
+    /// Tells whether somebody stopped it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.kind == ErrorKind::Interrupted
+    }
+
     /// Standard output cannot be written; a reader that has gone away is no error.
     pub(crate) fn output(cause: io::Error) -> CommandError {
         match cause.kind() {
@@ -73,12 +87,28 @@ impl CommandError {
     }
 
     fn new(kind: ErrorKind, cause: impl Into<anyhow::Error>) -> CommandError {
-        CommandError { kind, cause: cause.into(), hints: Vec::new() }
+        CommandError { kind, cause: cause.into(), hints: Vec::new(), is_shown: false }
     }
 
     /// Says what was being done when it happened.
     pub(crate) fn context(mut self, doing: impl fmt::Display + Send + Sync + 'static) -> CommandError {
         self.cause = self.cause.context(doing);
+        self
+    }
+
+    /// Tells whether the reader of the output has gone away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.kind == ErrorKind::ClosedPipe
+    }
+
+    /// Tells whether nothing is printed about it.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::SilentlyNegative) || self.is_shown
+    }
+
+    /// Says that it was printed already: only the exit status is left.
+    pub(crate) fn shown(mut self) -> CommandError {
+        self.is_shown = true;
         self
     }
 
@@ -90,7 +120,7 @@ impl CommandError {
 
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if !matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::SilentlyNegative) {
+        if !self.is_silent() {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }

@@ -1,4 +1,5 @@
-//! `grange shell`: one command on an ensemble, with the options and the words of zkCli where the two overlap.
+//! `grange shell`: commands on an ensemble, with the options and the words of zkCli where the two overlap: one by itself, or
+//! one after the other in the interactive shell.
 
 mod access;
 mod acl;
@@ -15,6 +16,7 @@ mod edit;
 mod find;
 mod get;
 mod grep;
+mod interactive;
 mod ls;
 mod path;
 mod progress;
@@ -30,7 +32,8 @@ mod walk;
 mod watch;
 pub(crate) mod zkcli;
 
-use clap::{Args, Subcommand};
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
 use grange_client::{Client, Stat};
 
 use crate::connection::ConnectionArgs;
@@ -50,8 +53,33 @@ pub(crate) struct ShellArgs {
     /// Print one JSON object per line
     #[arg(long, global = true)]
     json: bool,
+    /// Without a command: end at the first line that fails
+    #[arg(short = 'e')]
+    stops_at_error: bool,
+    /// Use colours: by default on a terminal, unless $NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+    /// Without one, commands are read from the terminal or from standard input
     #[command(subcommand)]
-    command: ShellCommand,
+    command: Option<ShellCommand>,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    fn is_used(self, cx: &Context) -> bool {
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => cx.is_stdout_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +128,16 @@ struct Session<'a> {
     here: Here<'a>,
     /// Other commands follow in the same session.
     is_interactive: bool,
+    input: Input,
+}
+
+/// Who reads standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// A command may.
+    Free,
+    /// Lines of commands come from it.
+    Taken,
 }
 
 /// The form of what is printed.
@@ -110,11 +148,17 @@ enum Form {
 }
 
 pub(crate) async fn run(cx: &Context, args: ShellArgs) -> Result<(), CommandError> {
-    let client = args.connection.connect().await?;
     let form = if args.json { Form::Json } else { Form::Text };
+    let Some(command) = args.command else {
+        let settings =
+            interactive::Settings { form, stops_at_error: args.stops_at_error, has_color: args.color.is_used(cx) };
+        return interactive::run(cx, args.connection.options()?, settings).await;
+    };
+    let client = args.connection.connect().await?;
     let out = Output::new(cx);
-    let mut session = Session { cx, client: &client, form, out, here: Here::Nowhere, is_interactive: false };
-    let result = run_command(&mut session, &args.command).await;
+    let mut session =
+        Session { cx, client: &client, form, out, here: Here::Nowhere, is_interactive: false, input: Input::Free };
+    let result = run_command(&mut session, &command).await;
     // What a walk found before it failed is still worth seeing.
     let flushed = session.out.finish();
     grange_client::close(client).await;
@@ -155,6 +199,20 @@ async fn run_command(session: &mut Session<'_>, command: &ShellCommand) -> Resul
 }
 
 impl Session<'_> {
+    /// Returns true if a question can be shown to a person and answered.
+    fn can_ask(&self) -> bool {
+        self.input == Input::Free && self.cx.can_ask()
+    }
+
+    /// Refuses to read standard input where lines of commands come from it.
+    fn check_input_is_free(&self) -> Result<(), CommandError> {
+        match self.input {
+            Input::Free => Ok(()),
+            Input::Taken => Err(CommandError::usage(anyhow!("commands come from standard input, so data cannot"))
+                .hint("read it from a file: --file FILE")),
+        }
+    }
+
     /// Returns the path that an argument means.
     fn path(&self, path: &PathArg) -> Result<String, CommandError> {
         path.resolve(self.here)

@@ -60,7 +60,7 @@ pub(super) async fn run(session: &mut Session<'_>, args: &CreateArgs) -> Result<
         true => session.path_prefix(&args.path)?,
         false => session.path(&args.path)?,
     };
-    let data = data::read(args.data.as_deref(), &args.file)?.unwrap_or_default();
+    let data = data::read(session, args.data.as_deref(), &args.file)?.unwrap_or_default();
     let acls = match &args.acl {
         Some(AclList(acls)) => Acls::new(acls),
         None => Acls::anyone_all(),

@@ -48,8 +48,7 @@ pub(super) async fn run(session: &mut Session<'_>, args: &DeleteallArgs) -> Resu
     }
     drop(progress);
     let shown = harmless_line(root);
-    if !args.yes && session.cx.can_ask() && !confirm(&format!("Delete {} at and below {shown}?", znodes(paths.len())))?
-    {
+    if !args.yes && session.can_ask() && !confirm(&format!("Delete {} at and below {shown}?", znodes(paths.len())))? {
         return Err(CommandError::negative(anyhow!("nothing was deleted")));
     }
     let deleted = delete_children_first(session, paths, usize::try_from(args.batch).unwrap_or(usize::MAX)).await?;

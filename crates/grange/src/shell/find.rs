@@ -74,12 +74,10 @@ pub(super) async fn run(session: &mut Session<'_>, args: &FindArgs) -> Result<()
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let walk = Walk::new(session.client, &root).depth_max(args.depth).denied(Denied::IsTold);
     let mut contents = Contents::new(walk, Wanted::Stat);
-    let progress = (!session.cx.is_stdout_terminal).then(|| Progress::start(session.cx, "looked at"));
+    let progress = Progress::beside_output(session.cx, "looked at");
     let mut has_found = false;
     while let Some(znode) = contents.next().await? {
-        if let Some(progress) = &progress {
-            progress.count();
-        }
+        progress.count();
         let (path, stat) = (&znode.step.path, &znode.stat);
         if !args.fits(path, stat, now_ms) {
             continue;

@@ -35,12 +35,10 @@ pub(super) async fn run(session: &mut Session<'_>, args: &GrepArgs) -> Result<()
     let root = session.path_or_here(args.path.as_ref())?;
     let pattern = args.regex()?;
     let mut contents = Contents::new(Walk::new(session.client, &root).denied(Denied::IsTold), Wanted::Data);
-    let progress = (!session.cx.is_stdout_terminal).then(|| Progress::start(session.cx, "searched"));
+    let progress = Progress::beside_output(session.cx, "searched");
     let mut has_found = false;
     while let Some(znode) = contents.next().await? {
-        if let Some(progress) = &progress {
-            progress.count();
-        }
+        progress.count();
         if pattern.is_match(&znode.data) {
             has_found = true;
             print(session, args, &pattern, &znode.step.path, &znode.data)?;

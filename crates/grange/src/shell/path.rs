@@ -1,7 +1,7 @@
 //! Paths as arguments, refused in zkCli's words.
 
-use std::convert::Infallible;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
 use grange_proto::ZnodePath;
@@ -10,15 +10,27 @@ use grange_proto::path::PathError;
 use crate::error::CommandError;
 use crate::output::harmless_line;
 
+/// Whether this process has a place where relative paths begin; like the working directory, it is one per process. Where it has
+/// none, they are refused with the other arguments, before there is a session.
+static HAS_PLACE: AtomicBool = AtomicBool::new(false);
+
+/// Lets relative paths mean something.
+pub(super) fn allow_relative() {
+    HAS_PLACE.store(true, Ordering::Relaxed);
+}
+
 /// A path as it was written: absolute, or relative to where one is.
 #[derive(Debug, Clone)]
 pub(super) struct PathArg(String);
 
 impl FromStr for PathArg {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<PathArg, Infallible> {
-        Ok(PathArg(text.to_owned()))
+    fn from_str(text: &str) -> Result<PathArg, &'static str> {
+        match text.starts_with('/') || HAS_PLACE.load(Ordering::Relaxed) {
+            true => Ok(PathArg(text.to_owned())),
+            false => Err("Path must start with / character"),
+        }
     }
 }
 
@@ -28,7 +40,6 @@ pub(super) enum Here<'a> {
     /// Nowhere: paths must be absolute.
     Nowhere,
     /// At a znode.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the interactive shell goes places"))]
     At(&'a str),
 }
 
@@ -132,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_path_is_absolute_unless_one_is_somewhere() {
-        let path = |text: &str| text.parse::<PathArg>().unwrap();
+        let path = |text: &str| PathArg(text.to_owned());
+        assert!("a".parse::<PathArg>().is_err());
         assert!(path("a").resolve(Here::Nowhere).unwrap_err().to_string().contains("Path must start with /"));
         assert_eq!(path("a").resolve(Here::At("/x")).unwrap(), "/x/a");
         assert!(path("a/").resolve(Here::At("/x")).is_err());

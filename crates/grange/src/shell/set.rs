@@ -29,7 +29,7 @@ pub(super) struct SetArgs {
 
 pub(super) async fn run(session: &mut Session<'_>, args: &SetArgs) -> Result<(), CommandError> {
     let path = &session.path(&args.path)?;
-    let Some(data) = data::read(args.data.as_deref(), &args.file)? else {
+    let Some(data) = data::read(session, args.data.as_deref(), &args.file)? else {
         return Err(CommandError::usage(anyhow!("there is no data to set"))
             .hint("give it as an argument, as - for standard input, or with --file; '' empties the znode"));
     };

@@ -17,7 +17,7 @@ use grange_proto::ZnodePath;
 use serde_json::{Value, json};
 
 use crate::error::CommandError;
-use crate::output::harmless_line;
+use crate::output::{harmless_json, harmless_line};
 use crate::shell::answer::refused;
 use crate::shell::batch::{Batches, Change};
 use crate::shell::path::PathArg;
@@ -79,9 +79,11 @@ async fn write_all(
     with_acl: bool,
     out: &mut impl Write,
 ) -> Result<usize, CommandError> {
-    let progress = Progress::start(session.cx, "exported");
+    let progress = Progress::beside_output(session.cx, "exported");
     let mut out = BufWriter::new(out);
-    let mut write = |value: &Value| writeln!(out, "{value}").map_err(CommandError::output);
+    // The same JSON, harmless should it ever be looked at on a terminal.
+    let mut write =
+        |value: &Value| writeln!(out, "{}", harmless_json(&value.to_string())).map_err(CommandError::output);
     write(&json!({ "grangeExport": VERSION, "root": root }))?;
     let wanted = if with_acl { Wanted::All } else { Wanted::Data };
     let mut contents = Contents::new(Walk::new(session.client, root), wanted);
@@ -134,7 +136,7 @@ pub(super) struct ImportArgs {
 
 pub(super) async fn import(session: &mut Session<'_>, args: &ImportArgs) -> Result<(), CommandError> {
     let root = session.path(&args.path)?;
-    let mut file = open(&args.file)?;
+    let mut file = open(session, &args.file)?;
     let name = args.file.display().to_string();
     let mut count = 0;
     each(&mut file, &name, |_| {
@@ -163,11 +165,12 @@ pub(super) async fn import(session: &mut Session<'_>, args: &ImportArgs) -> Resu
 }
 
 /// Opens the file; standard input is written to one first, since it is read twice.
-fn open(path: &Path) -> Result<File, CommandError> {
+fn open(session: &Session<'_>, path: &Path) -> Result<File, CommandError> {
     let wrong = |error: io::Error| CommandError::failure(error).context(format!("cannot read {}", path.display()));
     if path != Path::new("-") {
         return File::open(path).map_err(wrong);
     }
+    session.check_input_is_free()?;
     let mut file = tempfile::tempfile().map_err(wrong)?;
     io::copy(&mut io::stdin().lock(), &mut file).map_err(wrong)?;
     Ok(file)

@@ -12,5 +12,6 @@ mod program;
 mod serve;
 mod server;
 mod shell;
+mod shell_interactive;
 mod shell_more;
 mod sync;
