@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import os
 import pathlib
 import re
+import select
 import subprocess
 import sys
 import tempfile
+import time
 
 from apache import Apache
 from grange_server import Grange, binary
@@ -201,10 +204,12 @@ get -w /a
 removewatches /a -c
 removewatches /a -d
 removewatches /a -l
+SETTLE
 printwatches
 printwatches off
 get -w /a
 set /a quiet
+SETTLE
 printwatches on
 printwatches
 delete /a
@@ -244,12 +249,24 @@ history
 get /nope
 """
 
+# Time for Apache's thread of events to print what has come, before commands that would keep it from that.
+COMMANDS = COMMANDS.replace("SETTLE\n", "sync /\n" * 20)
+
 # Single commands: arguments and the standard input they get.
 SINGLE = [
     ["get", "/zookeeper"],
     ["ls", "/nope"],
     ["-waitforconnection", "nosuchcommand", "x"],
 ]
+
+
+# A session whose server goes and comes back: what is typed before, what the output must show before the server stops, what
+# it must show before the rest is typed, and the rest.
+BEFORE = "create /kept x\nget -w /kept\naddWatch /below\ncreate -e /mine\nls /\n"
+BEFORE_SHOWN = "kept, later, mine"
+AGAIN_SHOWN = "state:SyncConnected"
+AFTER = "set /kept y\nsync /\ncreate /below\nsync /\ngetEphemerals\nls /\n"
+AFTER_SHOWN = "acl3, below"
 
 
 class Client:
@@ -269,6 +286,60 @@ class Client:
             timeout=RUN_SECONDS_MAX,
         )
         return normalised(result, server.address_text)
+
+
+class Dialogue:
+    """A program that is typed to, and whose output is read meanwhile."""
+
+    def __init__(self, client: Client, server: ServerProcess):
+        self.process = subprocess.Popen(
+            [client.command, "-server", server.address_text],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=client.environment,
+        )
+        self.shown = b""
+        os.set_blocking(self.process.stdout.fileno(), False)
+
+    def type(self, text: str) -> None:
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        deadline = time.monotonic() + RUN_SECONDS_MAX
+        while self.shown.count(text.encode()) < times:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"no {text!r} ({times} times) in {self.shown.decode()!r}")
+            select.select([self.process.stdout], [], [], 0.5)
+            self.shown += self.process.stdout.read() or b""
+
+    def end(self) -> subprocess.CompletedProcess[bytes]:
+        os.set_blocking(self.process.stdout.fileno(), True)
+        out, errors = self.process.communicate(timeout=RUN_SECONDS_MAX)
+        return subprocess.CompletedProcess([], self.process.returncode, self.shown + out, errors)
+
+
+def run_with_restart(client: Client, server: ServerProcess) -> dict[str, list[str]]:
+    """Watches and ephemeral znodes outlive a restart of the server; the client tells that it was away."""
+    dialogue = Dialogue(client, server)
+    try:
+        dialogue.type(BEFORE)
+        dialogue.wait_for(BEFORE_SHOWN)
+        server.stop()
+        dialogue.wait_for("state:Disconnected")
+        server.start()
+        dialogue.wait_for(AGAIN_SHOWN, times=2)
+        dialogue.type(AFTER)
+        dialogue.wait_for(AFTER_SHOWN)
+        result = normalised(dialogue.end(), server.address_text)
+    finally:
+        if dialogue.process.poll() is None:
+            dialogue.process.kill()
+            dialogue.process.wait()
+    # How often the client found the server away is a matter of time.
+    result["events"] = [event for event, _ in itertools.groupby(result["events"])]
+    return result
 
 
 def normalised(result: subprocess.CompletedProcess[bytes], address: str) -> dict[str, list[str]]:
@@ -327,6 +398,7 @@ def compare(kind: str, clients: list[Client]) -> tuple[int, list[str]]:
             runs = {"session": client.run(server, [], COMMANDS.lstrip("\n"))}
             for arguments in SINGLE:
                 runs[" ".join(arguments)] = client.run(server, arguments, "")
+            runs["restart"] = run_with_restart(client, server)
             results.append(runs)
     expected, found = results
     lines = [line for name in expected for line in difference(f"{name} on {kind}", expected[name], found[name])]
