@@ -9,19 +9,24 @@
 
 #![forbid(unsafe_code)]
 
+pub mod declared;
 pub mod ensemble;
+pub mod recipes;
 pub mod wire;
 
 mod auth;
 mod connect;
 mod options;
+mod retry;
 mod servers;
 
 pub use auth::{Auth, AuthError};
 pub use connect::{ConnectError, Unreachable, close, connect};
 pub use options::{ConnectOptions, OptionsError, RawConnectOptions};
+pub use retry::{is_connection_loss, is_transient, retry, retry_until};
 pub use servers::{ServerAddress, Servers, ServersError};
 
+pub use grange_proto::ZnodePath;
 pub use zookeeper_client::{
     Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, EnsembleUpdate, Error as ClientError,
     EventType, MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher,

@@ -43,6 +43,16 @@ impl<'a> MultiOp<'a> {
         }
     }
 
+    /// Returns the path of the znode it is about, without the number of a sequential one.
+    pub fn path(&self) -> &'a str {
+        match self {
+            MultiOp::Create(body) => body.path,
+            MultiOp::Delete(body) | MultiOp::Check(body) => body.path,
+            MultiOp::SetData(body) => body.path,
+            MultiOp::GetData(body) | MultiOp::GetChildren(body) => body.path,
+        }
+    }
+
     /// Returns true for the two that belong into a multiRead.
     pub fn is_read(&self) -> bool {
         matches!(self, MultiOp::GetData(_) | MultiOp::GetChildren(_))

@@ -79,6 +79,7 @@ impl Bench {
             for action in actions.drain(..) {
                 match action {
                     Action::Append(batch) => events.push(Event::LogSynced(batch.number)),
+                    Action::SaveSnapshot(image) => events.push(Event::SnapshotSaved { index: image.index }),
                     Action::Send { answered, .. } => self.answered += u64::from(answered),
                     _ => {}
                 }

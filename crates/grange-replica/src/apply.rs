@@ -11,6 +11,7 @@ use crate::entry::{Item, RequestItem, Requests};
 use crate::event::{Action, LogEntry, Now};
 #[cfg(feature = "simulation")]
 use crate::history::AppliedKind;
+use crate::lookahead::{self, Pace};
 use crate::proposals::Origin;
 use crate::reads::put_event;
 use crate::replica::Replica;
@@ -51,7 +52,11 @@ impl Replica {
         }
         let mut origins = self.proposals.applied(requests.batch);
         let mut identities: Vec<Identities> = Vec::new();
+        let mut pace = Pace::default();
         loop {
+            if pace.is_due() {
+                lookahead::at_writes(&self.tree, &requests);
+            }
             match requests.next() {
                 Ok(None) => return,
                 Ok(Some(Item::Identities(next))) => identities.push(next),

@@ -5,7 +5,8 @@
 //! on disk, this member included.
 //!
 //! What a leader sends may leave at once; what a follower promises (votes, acknowledgements) leaves only when the batch
-//! that holds the promise is durable: [`Engine::synced`].
+//! that holds the promise is durable: [`Engine::synced`]. That it is alive is no promise: a leader whose followers wait
+//! for their disks still leads.
 //!
 //! Its message types come from protobuf; no byte from the network or from the disk is ever parsed by that library.
 
@@ -40,8 +41,6 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT_MAX: usize = 64;
 /// Applied entries stay in memory up to this many bytes, for members that are a little behind.
 const CACHE_BYTES_MAX: usize = 8 << 20;
-/// Bytes of entries read back from the disk at once for a member that is far behind.
-const READ_BYTES_MAX: usize = 4 << 20;
 /// Entries that a learner may lack to count as caught up.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -105,8 +104,8 @@ pub(crate) struct Output {
     pub(crate) messages: Vec<(MemberId, Vec<u8>)>,
     /// Snapshots to send: to whom, index, term, and the message that goes with it.
     pub(crate) snapshots: Vec<(MemberId, u64, u64, Vec<u8>)>,
-    /// Entries to read back: from, to before, and at most so many bytes.
-    pub(crate) reads: Vec<(u64, u64, usize)>,
+    /// Entries to read back: from, and to before. Some of them will do.
+    pub(crate) reads: Vec<(u64, u64)>,
     /// Points up to which a reader must have applied: what [`Engine::ask_read_point`] was given, and the index.
     pub(crate) read_points: Vec<(u64, u64)>,
     /// The snapshot that everything goes on from, given by [`Engine::install`].
@@ -149,6 +148,8 @@ pub(crate) struct Engine {
     /// The newest batch handed out, and the newest that is durable.
     last_batch: u64,
     synced_batch: u64,
+    /// The newest term handed out to be written, and the batch that holds it.
+    written_term: (u64, u64),
     /// Committed entries that wait for a batch to be durable: from a change of the members on.
     waiting: VecDeque<(u64, Committed<LogEntry>)>,
     /// The newest ready, with or without a batch.
@@ -187,6 +188,7 @@ impl Engine {
             commit: hard_state.commit.clamp(snapshot.0, last),
             ..Default::default()
         };
+        let hard_state_term = hard_state.term;
         let alone = conf.is_only(id);
         let entries = entries.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let cache = EntryCache::new(snapshot, hard_state, conf, entries.into_iter());
@@ -197,6 +199,7 @@ impl Engine {
             id,
             handed_out: snapshot.0,
             held: VecDeque::new(),
+            written_term: (hard_state_term, 0),
             waiting: VecDeque::new(),
             last_batch: 0,
             synced_batch: 0,
@@ -455,6 +458,9 @@ impl Engine {
                     must_sync,
                 });
                 self.last_batch = number;
+                if self.node.raft.term != self.written_term.0 {
+                    self.written_term = (self.node.raft.term, number);
+                }
             }
             for entry in committed {
                 self.hand_out(&entry, out);
@@ -465,13 +471,19 @@ impl Engine {
         self.release(out);
         self.hand_out_durable(out);
         self.set_timeout();
-        let wanted = self.node.store().wanted(&mut self.reading);
-        out.reads.extend(wanted.into_iter().map(|(first, end)| (first, end, READ_BYTES_MAX)));
+        out.reads.extend(self.node.store().wanted(&mut self.reading));
     }
 
     /// Sends promises if everything before them is durable.
-    fn send_or_hold(&mut self, promises: Vec<Message>, out: &mut Output) {
+    fn send_or_hold(&mut self, mut promises: Vec<Message>, out: &mut Output) {
         if self.synced_batch < self.last_batch {
+            promises.retain(|message| {
+                let is_free = self.is_sign_of_life(message);
+                if is_free {
+                    out.put(message);
+                }
+                !is_free
+            });
             if !promises.is_empty() {
                 self.held.push_back((self.last_batch, promises));
             }
@@ -479,6 +491,13 @@ impl Engine {
         }
         self.node.on_persist_ready(self.last_ready);
         promises.iter().for_each(|message| out.put(message));
+    }
+
+    /// Returns true for an answer to a heartbeat that promises nothing which could be forgotten: its term is durable.
+    fn is_sign_of_life(&self, message: &Message) -> bool {
+        message.get_msg_type() == MessageType::MsgHeartbeatResponse
+            && message.term == self.written_term.0
+            && self.written_term.1 <= self.synced_batch
     }
 
     fn release(&mut self, out: &mut Output) {

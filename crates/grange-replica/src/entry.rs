@@ -43,6 +43,7 @@ pub(crate) struct BatchId {
 }
 
 /// The requests of an entry.
+#[derive(Clone)]
 pub(crate) struct Requests<'a> {
     pub(crate) time_ms: i64,
     pub(crate) policy: Policy,

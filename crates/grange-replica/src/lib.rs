@@ -12,6 +12,7 @@ mod replica;
 
 mod apply;
 mod auth;
+mod catch_up;
 mod config;
 mod connections;
 mod engine;
@@ -23,6 +24,7 @@ mod handshake;
 mod history;
 mod inspect;
 mod leadership;
+mod lookahead;
 mod members;
 mod membership;
 mod password;

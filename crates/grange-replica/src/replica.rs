@@ -8,6 +8,7 @@ use grange_proto::watch::EventType;
 use grange_proto::{Op, SessionId};
 use grange_tree::{Changes, Identities, Tree};
 
+use crate::catch_up::CatchUp;
 use crate::config::{RecoverError, Recovered, RecoveredSnapshot, ReplicaConfig};
 use crate::connections::Connections;
 use crate::engine::{Engine, Output, Start};
@@ -38,6 +39,7 @@ pub struct Replica {
     pub(crate) passwords: Option<Passwords>,
     pub(crate) leadership: Leadership,
     pub(crate) read_points: ReadPoints,
+    pub(crate) catch_up: CatchUp,
     /// The servers there is a link to.
     pub(crate) peers: BTreeMap<MemberId, Peer>,
     /// Connections that were heard of, and the leader was not told.
@@ -146,6 +148,7 @@ impl Replica {
             ensemble,
             leadership: Leadership::new(now.monotonic_ms()),
             read_points: ReadPoints::new(config.ensemble.run),
+            catch_up: CatchUp::new(now.monotonic_ms()),
             peers: BTreeMap::new(),
             alive: Vec::new(),
             closing: BTreeMap::new(),
@@ -286,7 +289,10 @@ impl Replica {
             Event::PeerDown(peer) => self.peer_down(peer),
             Event::LogFull => self.set_log_full(true),
             Event::LogHasRoom => self.set_log_full(false),
-            Event::LogRead { first, entries } => self.engine.log_read(first, entries),
+            Event::LogRead { first, entries } => {
+                self.catch_up.was_read(entries.iter().flatten().map(|entry| entry.data.len()).sum());
+                self.engine.log_read(first, entries);
+            }
             Event::SnapshotSaved { index } => self.snapshot_saved(index, now, out),
             Event::SnapshotFailed => self.snapshots.failed(),
             Event::SnapshotWanted => self.snapshots.want(),
@@ -358,12 +364,15 @@ impl Replica {
         loop {
             let mut output = std::mem::take(&mut self.output);
             self.engine.poll(&mut output);
-            out.extend(output.batches.drain(..).map(Action::Append));
+            for batch in output.batches.drain(..) {
+                self.catch_up.written(batch.entries.iter().map(|entry| entry.data.len()).sum());
+                out.push(Action::Append(batch));
+            }
             out.extend(output.messages.drain(..).map(|(to, message)| Action::SendPeer { to, message }));
             let snapshots = output.snapshots.drain(..);
             out.extend(snapshots.map(|(to, index, term, message)| Action::SendSnapshot { to, index, term, message }));
-            let reads = output.reads.drain(..);
-            out.extend(reads.map(|(first, end, bytes_max)| Action::ReadLog { first, end, bytes_max }));
+            output.reads.drain(..).for_each(|range| self.catch_up.ask(range));
+            self.catch_up.go_on(out);
             if let Some(mark) = output.installed.take() {
                 self.install(mark, out);
             }
@@ -414,6 +423,7 @@ impl Replica {
 
     fn tick(&mut self, now: Now, out: &mut Vec<Action>) {
         let now_ms = now.monotonic_ms();
+        self.catch_up.tick(now_ms);
         if now_ms.saturating_sub(self.last_tick_ms) >= crate::TICK_MS {
             self.last_tick_ms = now_ms;
             self.engine.tick();

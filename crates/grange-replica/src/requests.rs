@@ -12,6 +12,7 @@ use grange_proto::{ErrorCode, Op, Reader, Request, Xid, Zxid};
 use crate::auth;
 use crate::connections::{Asked, Pending, Phase, Refusal, Refused};
 use crate::event::Now;
+use crate::lookahead::{self, Pace};
 use crate::proposals::Origin;
 use crate::read_points::Waiter;
 use crate::reads::Reads;
@@ -36,7 +37,11 @@ impl Replica {
             return;
         }
         let mut rest: &[u8] = frames;
+        let mut pace = Pace::default();
         while let Ok(Some((payload, behind))) = split_frame(rest, usize::MAX) {
+            if pace.is_due() {
+                lookahead::at_reads(&self.tree, rest);
+            }
             rest = behind;
             self.connections.count_received(slot);
             self.take_request(slot, frames, payload, received_us, now);

@@ -7,12 +7,13 @@
 )]
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use grange_proto::acl::put_acls;
 use grange_proto::request::{Create, SetData};
 use grange_proto::{Acl, AclList, Op, Reader, Request, SessionId, Zxid};
-use grange_tree::{Changes, Identities, Policy, Tree, TreeBuilder, WriteContext};
+use grange_tree::{Changes, Identities, Policy, Tree, TreeBuilder, WARM_MAX, WriteContext};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,17 +57,28 @@ impl Bench {
         bench
     }
 
-    fn apply(&mut self, request: &Request<'_>) {
-        let cx = WriteContext {
+    fn context(&self) -> WriteContext<'static> {
+        static NOBODY: LazyLock<Identities> = LazyLock::new(Identities::new);
+        WriteContext {
             member: 0,
             zxid: self.tree.last_zxid().next(),
             time_ms: 1_700_000_000_000,
             session: SessionId(1),
-            identities: &self.identities,
+            identities: &NOBODY,
             policy: Policy::default(),
-        };
+        }
+    }
+
+    fn apply(&mut self, request: &Request<'_>) {
+        let cx = self.context();
         self.changes.clear();
         black_box(self.tree.apply(&cx, request, &mut self.changes)).expect("the benchmark writes what can be written");
+    }
+
+    fn go_on_closing(&mut self) {
+        let cx = self.context();
+        self.changes.clear();
+        black_box(self.tree.end_session(&cx, &mut self.changes)).expect("the session is there");
     }
 
     fn next_random(&mut self, below: usize) -> usize {
@@ -107,6 +119,12 @@ fn run(parents: usize, count: usize) {
     };
     measure("setData, random", count, |n| {
         data[n % DATA_BYTES] = data[n % DATA_BYTES].wrapping_add(1);
+        set(&mut bench, n, &data);
+    });
+    measure("setData, random, looked ahead", count, |n| {
+        if n % WARM_MAX == 0 {
+            bench.tree.warm(random[n..].iter().map(String::as_str));
+        }
         set(&mut bench, n, &data);
     });
     measure("setData, one znode", count, |_| set(&mut bench, 0, &data));
@@ -156,9 +174,10 @@ fn ephemerals(bench: &mut Bench, acl: AclList<'_>) {
         bench.create(&format!("/bench/e{n}"), b"", acl, 1);
     }
     let start = Instant::now();
-    let mut steps = 0;
+    let mut steps = 1;
+    bench.apply(&Request::CloseSession);
     while bench.tree.session(SessionId(1)).is_some() {
-        bench.apply(&Request::CloseSession);
+        bench.go_on_closing();
         steps += 1;
     }
     println!("{:<46} {:>8} us per step", "closing a session of 10^5 ephemerals", start.elapsed().as_micros() / steps);

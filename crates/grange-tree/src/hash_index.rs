@@ -43,7 +43,7 @@ impl<T> Shard<T> {
     /// Returns the first place for a hash. Its lowest byte has chosen the shard.
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        (hash >> 8) as usize & (self.entries.len() - 1)
+        (hash >> 8) as usize & self.entries.len().wrapping_sub(1)
     }
 
     #[inline]
@@ -152,6 +152,22 @@ impl<T> HashIndex<T> {
         let hash = shorten(hash);
         let shard = &self.shards[self.shard(hash)];
         shard.entries[shard.find(hash, is_it)?].key
+    }
+
+    /// Reads the place where a look-up of this hash begins, so that it is in the processor's caches afterwards.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) {
+        let hash = shorten(hash);
+        let shard = &self.shards[self.shard(hash)];
+        if let Some(entry) = shard.entries.get(shard.home(hash)) {
+            std::hint::black_box(entry.hash);
+        }
+    }
+
+    /// Returns the slot that a look-up of this hash asks about first, without asking.
+    #[inline]
+    pub(crate) fn candidate(&self, hash: u64) -> Option<Key<T>> {
+        self.find(hash, |_| true)
     }
 
     /// Adds a slot whose name is not in the index.

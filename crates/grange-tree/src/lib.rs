@@ -34,6 +34,7 @@ mod session;
 
 mod ephemeral;
 mod store;
+mod warm;
 
 mod multi;
 mod quota;
@@ -49,4 +50,5 @@ pub use identity::{Identities, Policy};
 pub use session::Session;
 pub use snapshot::{DecodedChunk, SnapshotError, TreeBuilder, TreeSnapshot};
 pub use tree::{Applied, Tree, WriteContext};
+pub use warm::WARM_MAX;
 pub use write::EPHEMERALS_PER_STEP_MAX;

@@ -10,6 +10,7 @@ use grange_proto::{CreateMode, ErrorCode, Op};
 use crate::change::Changes;
 use crate::sequential::SequentialPath;
 use crate::tree::{Tree, WriteContext};
+use crate::warm::WARM_MAX;
 
 /// Why an operation ends a multi.
 enum Failure {
@@ -40,7 +41,11 @@ impl Tree {
         let mut results = MultiResults::with_capacity(ops.len());
         let mut sequential = SequentialPath::default();
         self.store.begin();
+        let mut ahead = ops.iter();
         for (place, op) in ops.iter().enumerate() {
+            if place.is_multiple_of(WARM_MAX) && ops.len() > 1 {
+                self.store.warm(ahead.by_ref().take(WARM_MAX).filter_map(|op| named_path(&op)));
+            }
             let Err(failure) = self.multi_op(cx, &op, &mut sequential, changes, &mut results) else { continue };
             self.store.rollback();
             changes.truncate(change_count);
@@ -106,6 +111,14 @@ impl Tree {
             _ => MultiResult::CreateStat(path, self.store.stat(key)),
         });
         Ok(())
+    }
+}
+
+/// Returns the path of the znode that an operation is about; that of a sequential one is not known before it is created.
+fn named_path<'a>(op: &MultiOp<'a>) -> Option<&'a str> {
+    match op {
+        MultiOp::Create(create) if CreateMode::from_flags(create.flags).is_none_or(CreateMode::is_sequential) => None,
+        _ => Some(op.path()),
     }
 }
 

@@ -148,7 +148,7 @@ impl Store {
     /// It depends on a key that clients do not know, and so is not the hash that goes into the digest: whoever can
     /// compute it can make names that all have the same one, and every look-up would have to walk through them.
     #[inline]
-    fn name_hash(&self, parent: Key<Node>, name: &[u8]) -> u64 {
+    pub(crate) fn name_hash(&self, parent: Key<Node>, name: &[u8]) -> u64 {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         xxh3_64_with_seed(name, self.name_key ^ u64::from(parent.number()).wrapping_mul(SPREAD))
     }

@@ -142,6 +142,12 @@ impl Tree {
         }
     }
 
+    /// Brings what writes to these znodes will look at into the processor's caches, for the first [`crate::WARM_MAX`] of
+    /// them; changes nothing.
+    pub fn warm<'p>(&self, paths: impl Iterator<Item = &'p str>) {
+        self.store.warm(paths);
+    }
+
     /// Closes a session whose client was not heard for its timeout, or takes the next step of closing one.
     ///
     /// Errors: `SessionExpired` if there is no such session.

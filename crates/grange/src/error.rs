@@ -13,12 +13,16 @@ pub(crate) enum ErrorKind {
     Negative,
     /// The same, and what was printed, or not, says so. Exit status 1.
     SilentlyNegative,
+    /// Something is different from what a file says, and the output says what; not an error. Exit status 2.
+    Differs,
     /// Arguments, the environment or a configuration file are wrong. Exit status 2.
     Usage,
     /// Everything else. Exit status 3.
     Failure,
     /// Ctrl-C. Exit status 130, as shells have it.
     Interrupted,
+    /// A command that ran under this one has ended like this, and has said why itself.
+    Command(u8),
 }
 
 impl ErrorKind {
@@ -26,9 +30,10 @@ impl ErrorKind {
         match self {
             ErrorKind::ClosedPipe => 0,
             ErrorKind::Negative | ErrorKind::SilentlyNegative => 1,
-            ErrorKind::Usage => 2,
+            ErrorKind::Differs | ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
             ErrorKind::Interrupted => 130,
+            ErrorKind::Command(status) => status,
         }
     }
 }
@@ -40,6 +45,8 @@ pub(crate) struct CommandError {
     cause: anyhow::Error,
     hints: Vec<String>,
     is_shown: bool,
+    /// Instead of that of the kind.
+    status: Option<u8>,
 }
 
 impl CommandError {
@@ -78,6 +85,17 @@ impl CommandError {
         self.kind == ErrorKind::Interrupted
     }
 
+    /// The end of a command that has printed differences.
+    pub(crate) fn differs() -> CommandError {
+        CommandError::new(ErrorKind::Differs, anyhow::anyhow!("there are differences"))
+    }
+
+    /// The same error with exit status 3, where 2 has a meaning of its own.
+    pub(crate) fn into_failure(mut self) -> CommandError {
+        self.kind = ErrorKind::Failure;
+        self
+    }
+
     /// Standard output cannot be written; a reader that has gone away is no error.
     pub(crate) fn output(cause: io::Error) -> CommandError {
         match cause.kind() {
@@ -86,8 +104,19 @@ impl CommandError {
         }
     }
 
+    /// A command that ran under this one, and ended with this status.
+    pub(crate) fn status(status: u8) -> CommandError {
+        CommandError::new(ErrorKind::Command(status), anyhow::anyhow!("the command ended with status {status}"))
+    }
+
     fn new(kind: ErrorKind, cause: impl Into<anyhow::Error>) -> CommandError {
-        CommandError { kind, cause: cause.into(), hints: Vec::new(), is_shown: false }
+        CommandError { kind, cause: cause.into(), hints: Vec::new(), is_shown: false, status: None }
+    }
+
+    /// Ends with another exit status than is usual.
+    pub(crate) fn with_status(mut self, status: u8) -> CommandError {
+        self.status = Some(status);
+        self
     }
 
     /// Says what was being done when it happened.
@@ -103,7 +132,9 @@ impl CommandError {
 
     /// Tells whether nothing is printed about it.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::SilentlyNegative) || self.is_shown
+        let says_nothing =
+            [ErrorKind::ClosedPipe, ErrorKind::SilentlyNegative, ErrorKind::Differs].contains(&self.kind);
+        says_nothing || matches!(self.kind, ErrorKind::Command(_)) || self.is_shown
     }
 
     /// Says that it was printed already: only the exit status is left.
@@ -124,7 +155,7 @@ impl CommandError {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }
-        ExitCode::from(self.kind.status())
+        ExitCode::from(self.status.unwrap_or(self.kind.status()))
     }
 }
 

@@ -9,14 +9,19 @@ mod called_as;
 mod completions;
 mod connection;
 mod context;
+mod elect;
 mod ensemble;
 mod error;
+mod hold;
+mod lock;
 mod logging;
 mod man;
 mod output;
+mod semaphore;
 mod serve;
 mod shell;
 mod sync;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -46,7 +51,11 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Shell(shell::ShellArgs),
+    Tree(tree::TreeArgs),
     Ensemble(ensemble::EnsembleArgs),
+    Lock(lock::LockArgs),
+    Semaphore(semaphore::SemaphoreArgs),
+    Elect(elect::ElectArgs),
     Sync(sync::SyncArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -86,7 +95,11 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(cx, &args).await,
         Command::Shell(args) => shell::run(cx, args).await,
+        Command::Tree(args) => tree::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
+        Command::Lock(args) => lock::run(cx, args).await,
+        Command::Semaphore(args) => semaphore::run(cx, args).await,
+        Command::Elect(args) => elect::run(cx, args).await,
         Command::Sync(args) => sync::run(cx, args).await,
         Command::Bench(args) => bench::run(cx, &args),
         Command::Completions(args) => completions::run(cx, &args, &mut Cli::command()),

@@ -96,3 +96,50 @@ fn entries_from_before_a_stop_are_committed_again() {
     assert_eq!(data(&mut out), [Bytes::from_static(b"old")]);
     assert_eq!(engine.term(), 2);
 }
+
+/// A member of three that follows 1, and what a leader of `term` sends it.
+fn follower() -> Engine {
+    let conf = Conf { voters: vec![1, 2, 3], ..Conf::default() };
+    let hard_state = HardState { term: 1, ..HardState::default() };
+    let start = Start { id: MemberId(2), conf, snapshot: (0, 0), hard_state, entries: Vec::new(), seed: 1 };
+    Engine::start(start).unwrap()
+}
+
+fn from_leader(kind: MessageType, term: u64, entries: Vec<Entry>) -> Bytes {
+    let mut message = Message { from: 1, to: 2, term, ..Message::default() };
+    message.set_msg_type(kind);
+    message.entries = entries.into();
+    let mut bytes = Vec::new();
+    assert!(wire::encode(&message, &mut bytes));
+    bytes.into()
+}
+
+/// Takes what goes out now.
+fn kinds(engine: &mut Engine, out: &mut Output) -> Vec<MessageType> {
+    engine.poll(out);
+    let decoded = out.messages.drain(..).map(|(_, bytes)| wire::decode(&Bytes::from(bytes).slice(1..)).unwrap());
+    decoded.map(|message| message.get_msg_type()).collect()
+}
+
+#[test]
+fn a_leader_hears_of_a_follower_while_that_waits_for_its_disk() {
+    let (mut engine, mut out) = (follower(), Output::default());
+    let entry = Entry { index: 1, term: 1, data: Bytes::from_static(b"one"), ..Entry::default() };
+    engine.step(MemberId(1), &from_leader(MessageType::MsgAppend, 1, vec![entry])).unwrap();
+    assert_eq!(kinds(&mut engine, &mut out), [], "nothing is promised before it is durable");
+    engine.step(MemberId(1), &from_leader(MessageType::MsgHeartbeat, 1, Vec::new())).unwrap();
+    assert_eq!(kinds(&mut engine, &mut out), [MessageType::MsgHeartbeatResponse]);
+    engine.synced(out.batches.last().unwrap().number);
+    assert_eq!(kinds(&mut engine, &mut out), [MessageType::MsgAppendResponse]);
+}
+
+#[test]
+fn a_follower_answers_for_a_term_only_once_it_is_durable() {
+    let (mut engine, mut out) = (follower(), Output::default());
+    engine.step(MemberId(1), &from_leader(MessageType::MsgHeartbeat, 2, Vec::new())).unwrap();
+    assert_eq!(kinds(&mut engine, &mut out), []);
+    engine.step(MemberId(1), &from_leader(MessageType::MsgHeartbeat, 2, Vec::new())).unwrap();
+    assert_eq!(kinds(&mut engine, &mut out), []);
+    engine.synced(out.batches.last().unwrap().number);
+    assert_eq!(kinds(&mut engine, &mut out), [MessageType::MsgHeartbeatResponse; 2]);
+}

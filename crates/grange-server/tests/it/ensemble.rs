@@ -1,6 +1,6 @@
 //! Several servers on loopback: founding, serving, stopping, coming back.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +23,19 @@ struct Ensemble {
 impl Ensemble {
     /// Prepares `count` servers; none runs yet.
     fn prepare(count: usize) -> Ensemble {
-        let listen = || Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let sockets: Vec<_> = (0..count).map(|_| listen()).collect();
-        let line = |(id, socket): (usize, &Arc<TcpListener>)| {
-            format!("server.{id}=127.0.0.1:{}:0\n", socket.local_addr().unwrap().port())
+        Ensemble::prepare_at(&vec![("127.0.0.1", IpAddr::V4(Ipv4Addr::LOCALHOST)); count])
+    }
+
+    /// Prepares a server for each host: how the configuration writes it, and the address it listens on.
+    fn prepare_at(hosts: &[(&str, IpAddr)]) -> Ensemble {
+        let sockets: Vec<_> =
+            hosts.iter().map(|(_, address)| Arc::new(TcpListener::bind((*address, 0)).unwrap())).collect();
+        let line = |(id, (socket, (host, _))): (usize, (&Arc<TcpListener>, &(&str, IpAddr)))| {
+            format!("server.{id}={host}:{}:0\n", socket.local_addr().unwrap().port())
         };
-        let lines = (1..).zip(&sockets).map(line).collect();
-        let dirs = (0..count).map(|_| tempfile::tempdir().unwrap()).collect();
-        Ensemble { lines, sockets, dirs, servers: (0..count).map(|_| None).collect() }
+        let lines = (1..).zip(sockets.iter().zip(hosts)).map(line).collect();
+        let dirs = hosts.iter().map(|_| tempfile::tempdir().unwrap()).collect();
+        Ensemble { lines, sockets, dirs, servers: hosts.iter().map(|_| None).collect() }
     }
 
     fn config(&self, id: usize) -> Config {
@@ -217,4 +222,19 @@ fn a_server_that_lost_its_disk_is_added_again() {
         ensemble.leader();
     }
     ensemble.sees(lost, "/b", b"");
+}
+
+#[test]
+fn servers_find_each_other_by_name_and_by_addresses_of_both_kinds() {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let has_v6 = TcpListener::bind((v6, 0)).is_ok();
+    let second = if has_v6 { ("[::1]", v6) } else { ("127.0.0.1", v4) };
+    let mut ensemble = Ensemble::prepare_at(&[("localhost", v4), second, ("127.0.0.1", v4)]);
+    (1..=3).for_each(|id| ensemble.start(id));
+    let leader = ensemble.leader();
+    let (mut client, _) = Client::open(ensemble.address(leader), 10_000);
+    assert_eq!(client.create("/a", b"by any name", 0), 0);
+    (1..=3).for_each(|id| ensemble.sees(id, "/a", b"by any name"));
+    let config = String::from_utf8(client.get("/zookeeper/config").unwrap()).unwrap();
+    assert!(config.contains(&format!("server.2={}:", second.0)), "{config}");
 }

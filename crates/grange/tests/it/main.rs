@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
+#[path = "../../../grange-client/tests/it/apache.rs"]
+mod apache;
 mod client;
 mod command_line;
 mod crash;
 mod disk;
 mod ensemble;
 mod layering;
+mod lock;
 mod program;
 mod serve;
 mod server;
@@ -15,3 +18,4 @@ mod shell;
 mod shell_interactive;
 mod shell_more;
 mod sync;
+mod tree;

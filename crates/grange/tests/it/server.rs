@@ -1,7 +1,6 @@
 //! Servers on ports of their own, which end with the value that holds them.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -11,9 +10,6 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::program::{Outcome, grange};
-
-/// Where Debian's packages put Apache's server.
-const APACHE_JAR: &str = "/usr/share/java/zookeeper.jar";
 
 /// How long a server may take until it answers, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,64 +22,22 @@ pub(crate) trait Server {
 
 /// Apache ZooKeeper, standalone.
 pub(crate) struct Apache {
-    process: Child,
-    address: SocketAddr,
+    server: crate::apache::Apache,
     _directory: TempDir,
 }
 
 impl Apache {
     /// Starts one, or returns `None` where it is not installed and `$GRANGE_TEST_APACHE` does not insist.
     pub(crate) fn start() -> Option<Apache> {
-        if !Path::new(APACHE_JAR).exists() {
-            let advice = format!("{APACHE_JAR} is missing: apt-get install libzookeeper-java default-jre-headless");
-            assert!(std::env::var_os("GRANGE_TEST_APACHE").is_none(), "{advice}");
-            eprintln!("skipped: {advice}");
-            return None;
-        }
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let address = free_address();
-        let config = directory.path().join("zoo.cfg");
-        let data = directory.path().display();
-        let text = format!(
-            "dataDir={data}\nclientPort={}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\nforceSync=no\n",
-            address.port()
-        );
-        std::fs::write(&config, text).expect("the configuration can be written");
-        let process = Command::new("java")
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.extendedTypesEnabled=true"])
-            .args(["-Dzookeeper.jmx.log4j.disable=true", "-cp", APACHE_JAR])
-            .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("java starts");
-        Some(Apache { process, address, _directory: directory }.served())
-    }
-
-    /// Waits until the server says that it serves.
-    fn served(mut self) -> Apache {
-        let deadline = Instant::now() + PATIENCE;
-        while !answers(self.address) {
-            let status = self.process.try_wait().expect("the process can be waited for");
-            assert!(status.is_none(), "the server ended with {status:?} before it served");
-            assert!(Instant::now() < deadline, "the server does not serve after {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        self
+        let server = crate::apache::Apache::start(directory.path())?;
+        Some(Apache { server, _directory: directory })
     }
 }
 
 impl Server for Apache {
     fn servers(&self) -> String {
-        self.address.to_string()
-    }
-}
-
-impl Drop for Apache {
-    fn drop(&mut self) {
-        end(&mut self.process);
+        self.server.address().to_string()
     }
 }
 
@@ -228,21 +182,4 @@ fn end(process: &mut Child) {
     // Both fail only if the process has ended by itself.
     let _ = process.kill();
     let _ = process.wait();
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
-}
-
-/// Asks for the server's state in the four letters that need no session.
-fn answers(address: SocketAddr) -> bool {
-    let mut answer = String::new();
-    TcpStream::connect(address)
-        .and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(b"srvr")?;
-            stream.read_to_string(&mut answer)
-        })
-        .is_ok_and(|_| answer.contains("Mode: standalone"))
 }

@@ -1,0 +1,12 @@
+//! The client library against real servers, with connections that break at the worst moment.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod apache;
+mod faults;
+mod herd;
+mod proxy;
+mod recipe;
+mod recipes;
+mod retry;
+mod server;

@@ -1,0 +1,103 @@
+//! The signals that are passed on to the command.
+
+use std::io;
+
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Signals that arrive faster than they are passed on, beyond so many, are dropped: like the kernel, which keeps one of
+/// each kind.
+const WAITING_MAX: usize = 64;
+
+/// What is passed on. `SIGTSTP` stops us too, and `SIGCONT` continues us.
+const PASSED_ON: [Signal; 10] = [
+    Signal::TERM,
+    Signal::INT,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::WINCH,
+    Signal::TSTP,
+    Signal::CONT,
+];
+
+/// The signals sent to this process, from when the value was made.
+#[derive(Debug)]
+pub(super) struct Signals {
+    receiver: mpsc::Receiver<Signal>,
+    asked_to_end: bool,
+}
+
+impl Signals {
+    /// Catches all of them, except those that whoever started us wants ignored (`nohup`).
+    pub(super) fn catch() -> io::Result<Signals> {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let ignored = ignored();
+        for number in PASSED_ON.into_iter().filter(|number| ignored & mask(*number) == 0) {
+            let mut arrivals = signal(SignalKind::from_raw(number.as_raw()))?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while arrivals.recv().await.is_some() {
+                    // Full: as good as passed on, see WAITING_MAX.
+                    let _ = sender.try_send(number);
+                }
+            });
+        }
+        Ok(Signals { receiver, asked_to_end: false })
+    }
+
+    /// Returns the next one.
+    pub(super) async fn next(&mut self) -> Signal {
+        match self.receiver.recv().await {
+            Some(signal) => {
+                // SIGHUP asks many a service to read its configuration again.
+                self.asked_to_end |= asks_to_end(signal) && signal != Signal::HUP;
+                signal
+            }
+            // Every one is ignored.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns the next one that asks us to end.
+    pub(super) async fn end(&mut self) -> Signal {
+        loop {
+            let signal = self.next().await;
+            if asks_to_end(signal) {
+                return signal;
+            }
+            if signal == Signal::TSTP {
+                stop();
+            }
+        }
+    }
+
+    /// Tells whether one of them, other than SIGHUP, has asked us to end.
+    pub(super) fn asked_to_end(&self) -> bool {
+        self.asked_to_end
+    }
+}
+
+/// Does what SIGTSTP does to who does not catch it. Returns when we are continued.
+pub(super) fn stop() {
+    // A process may always signal itself.
+    let _ = kill_process(getpid(), Signal::STOP);
+}
+
+fn asks_to_end(signal: Signal) -> bool {
+    matches!(signal, Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT)
+}
+
+/// Returns the signals that this process was told to ignore, as the kernel shows them.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn mask(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
