@@ -69,7 +69,10 @@ impl Shell {
         let (mut shown, mut seen) = (String::new(), 0);
         for (awaited, typed) in steps {
             while !shown[seen..].contains(awaited) {
-                let piece = pieces.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {awaited:?} in {shown:?}"));
+                let Ok(piece) = pieces.recv_timeout(PATIENCE) else {
+                    child.kill().unwrap();
+                    panic!("no {awaited:?} in {shown:?}");
+                };
                 shown += &String::from_utf8_lossy(&piece);
             }
             seen = shown.len();
