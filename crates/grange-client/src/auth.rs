@@ -16,6 +16,11 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// The identity that `credential` proves to a server which knows `scheme`.
+    pub fn new(scheme: impl Into<String>, credential: impl Into<Vec<u8>>) -> Auth {
+        Auth { scheme: scheme.into(), credential: credential.into() }
+    }
+
     /// The identity `digest:user:password`.
     pub(crate) fn digest(user: &str, password: &str) -> Auth {
         Auth { scheme: "digest".to_owned(), credential: format!("{user}:{password}").into_bytes() }

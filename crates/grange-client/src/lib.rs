@@ -12,6 +12,7 @@
 pub mod declared;
 pub mod ensemble;
 pub mod recipes;
+pub mod wire;
 
 mod auth;
 mod config_file;
@@ -33,7 +34,7 @@ pub use tls::{Tls, TlsError};
 
 pub use grange_proto::ZnodePath;
 pub use zookeeper_client::{
-    Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, Error as ClientError, EventType,
-    MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher, SessionState, Stat,
-    WatchedEvent,
+    Acl, Acls, AddWatchMode, AuthId, Client, CreateMode, CreateOptions, EnsembleUpdate, Error as ClientError,
+    EventType, MultiWriteError, MultiWriteResult, MultiWriter, OneshotWatcher, Permission, PersistentWatcher,
+    SessionState, Stat, WatchedEvent,
 };

@@ -7,13 +7,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::context::Context;
+use crate::shell::zkcli;
 use crate::tree::zkinitree;
 
 /// Runs a program with the arguments behind its name.
 pub(crate) type Program = fn(Context, Vec<OsString>) -> ExitCode;
 
 /// Each name, and what is run by it.
-const PROGRAMS: &[(&str, Program)] = &[("zkinitree", zkinitree::main), ("zkinitree.py", zkinitree::main)];
+const PROGRAMS: &[(&str, Program)] = &[
+    ("zkCli.sh", zkcli::main),
+    ("zkCli", zkcli::main),
+    ("zkcli", zkcli::main),
+    ("zkinitree", zkinitree::main),
+    ("zkinitree.py", zkinitree::main),
+];
 
 /// Returns the program that a process was called as, with its arguments; `None` if that is this one.
 pub(crate) fn other_program(arguments: impl IntoIterator<Item = OsString>) -> Option<(Program, Vec<OsString>)> {
@@ -34,6 +41,9 @@ mod tests {
 
     #[test]
     fn a_link_decides_by_its_own_name() {
+        assert_eq!(arguments_of("/usr/local/bin/zkCli.sh ls /"), Some(vec!["ls".into(), "/".into()]));
+        assert_eq!(arguments_of("zkcli"), Some(Vec::new()));
+        assert_eq!(arguments_of("/usr/bin/grange zkCli.sh ls"), None);
         assert_eq!(arguments_of("/usr/local/bin/zkinitree --configfiles=f"), Some(vec!["--configfiles=f".into()]));
         assert_eq!(arguments_of("/usr/bin/grange zkinitree"), None);
         assert_eq!(other_program(Vec::new()).map(|(_, arguments)| arguments), None);

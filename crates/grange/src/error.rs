@@ -11,12 +11,16 @@ pub(crate) enum ErrorKind {
     ClosedPipe,
     /// The question was answered, with no. Exit status 1.
     Negative,
+    /// The same, and what was printed, or not, says so. Exit status 1.
+    SilentlyNegative,
     /// Something is different from what a file says, and the output says what; not an error. Exit status 2.
     Differs,
     /// Arguments, the environment or a configuration file are wrong. Exit status 2.
     Usage,
     /// Everything else. Exit status 3.
     Failure,
+    /// Ctrl-C. Exit status 130, as shells have it.
+    Interrupted,
     /// A command that ran under this one has ended like this, and has said why itself.
     Command(u8),
 }
@@ -25,9 +29,10 @@ impl ErrorKind {
     fn status(self) -> u8 {
         match self {
             ErrorKind::ClosedPipe => 0,
-            ErrorKind::Negative => 1,
+            ErrorKind::Negative | ErrorKind::SilentlyNegative => 1,
             ErrorKind::Differs | ErrorKind::Usage => 2,
             ErrorKind::Failure => 3,
+            ErrorKind::Interrupted => 130,
             ErrorKind::Command(status) => status,
         }
     }
@@ -39,6 +44,7 @@ pub(crate) struct CommandError {
     kind: ErrorKind,
     cause: anyhow::Error,
     hints: Vec<String>,
+    is_shown: bool,
     /// Instead of that of the kind.
     status: Option<u8>,
 }
@@ -47,6 +53,16 @@ impl CommandError {
     /// An answer that is no: there is no such znode.
     pub(crate) fn negative(cause: impl Into<anyhow::Error>) -> CommandError {
         CommandError::new(ErrorKind::Negative, cause)
+    }
+
+    /// An answer that is no where printing nothing says it: nothing was found.
+    pub(crate) fn silently_negative() -> CommandError {
+        CommandError::new(ErrorKind::SilentlyNegative, anyhow::anyhow!("nothing was found"))
+    }
+
+    /// Tells whether the question was answered, with no.
+    pub(crate) fn is_negative(&self) -> bool {
+        matches!(self.kind, ErrorKind::Negative | ErrorKind::SilentlyNegative)
     }
 
     /// A mistake in arguments, environment or configuration.
@@ -59,6 +75,16 @@ impl CommandError {
         CommandError::new(ErrorKind::Failure, cause)
     }
 
+    /// Somebody stopped it.
+    pub(crate) fn interrupted(cause: impl Into<anyhow::Error>) -> CommandError {
+        CommandError::new(ErrorKind::Interrupted, cause)
+    }
+
+    /// Tells whether somebody stopped it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.kind == ErrorKind::Interrupted
+    }
+
     /// The end of a command that has printed differences.
     pub(crate) fn differs() -> CommandError {
         CommandError::new(ErrorKind::Differs, anyhow::anyhow!("there are differences"))
@@ -68,11 +94,6 @@ impl CommandError {
     pub(crate) fn into_failure(mut self) -> CommandError {
         self.kind = ErrorKind::Failure;
         self
-    }
-
-    /// Tells whether whoever read the output has seen enough.
-    pub(crate) fn is_closed_pipe(&self) -> bool {
-        self.kind == ErrorKind::ClosedPipe
     }
 
     /// Standard output cannot be written; a reader that has gone away is no error.
@@ -89,7 +110,7 @@ impl CommandError {
     }
 
     fn new(kind: ErrorKind, cause: impl Into<anyhow::Error>) -> CommandError {
-        CommandError { kind, cause: cause.into(), hints: Vec::new(), status: None }
+        CommandError { kind, cause: cause.into(), hints: Vec::new(), is_shown: false, status: None }
     }
 
     /// Ends with another exit status than is usual.
@@ -104,6 +125,24 @@ impl CommandError {
         self
     }
 
+    /// Tells whether the reader of the output has gone away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.kind == ErrorKind::ClosedPipe
+    }
+
+    /// Tells whether nothing is printed about it.
+    pub(crate) fn is_silent(&self) -> bool {
+        let says_nothing =
+            [ErrorKind::ClosedPipe, ErrorKind::SilentlyNegative, ErrorKind::Differs].contains(&self.kind);
+        says_nothing || matches!(self.kind, ErrorKind::Command(_)) || self.is_shown
+    }
+
+    /// Says that it was printed already: only the exit status is left.
+    pub(crate) fn shown(mut self) -> CommandError {
+        self.is_shown = true;
+        self
+    }
+
     /// Adds advice: what to look at, or the next command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> CommandError {
         self.hints.push(hint.into());
@@ -112,7 +151,7 @@ impl CommandError {
 
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        if !matches!(self.kind, ErrorKind::ClosedPipe | ErrorKind::Differs | ErrorKind::Command(_)) {
+        if !self.is_silent() {
             // There is nobody left to tell when standard error cannot be written.
             let _ = io::stderr().lock().write_all(self.to_string().as_bytes());
         }

@@ -1,5 +1,7 @@
 //! ACLs as zkCli writes them: `SCHEME:ID:PERMS[,SCHEME:ID:PERMS…]`, permissions by the letters of `cdrwa`.
 
+use std::str::FromStr;
+
 use grange_client::{Acl, AuthId, Permission};
 
 /// Parses a list. The identity may contain colons, as digests do.
@@ -29,6 +31,35 @@ fn parse_entry(text: &str) -> Result<Acl, String> {
     Ok(Acl::new(permissions, AuthId::new(scheme, id)))
 }
 
+/// Writes an entry in the form that [`parse`] reads.
+pub(super) fn format(acl: &Acl) -> String {
+    format!("{}:{}:{}", acl.scheme(), acl.id(), letters(acl.permission()))
+}
+
+/// Returns the letters of permissions, in the order of `cdrwa`.
+pub(super) fn letters(permission: Permission) -> String {
+    let all = [
+        ('c', Permission::CREATE),
+        ('d', Permission::DELETE),
+        ('r', Permission::READ),
+        ('w', Permission::WRITE),
+        ('a', Permission::ADMIN),
+    ];
+    all.into_iter().filter(|(_, one)| permission.has(*one)).map(|(letter, _)| letter).collect()
+}
+
+/// An ACL as an argument; a plain list would make the argument repeatable.
+#[derive(Debug, Clone)]
+pub(super) struct AclList(pub(super) Vec<Acl>);
+
+impl FromStr for AclList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<AclList, String> {
+        parse(text).map(AclList)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +76,13 @@ mod tests {
                 ("auth", "", Permission::READ | Permission::WRITE),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in ["world:anyone:r", "digest:bob:hash=:cdrwa", "ip:10.0.0.0/8:rw"] {
+            assert_eq!(format(&parse(text).unwrap()[0]), text);
+        }
     }
 
     #[test]

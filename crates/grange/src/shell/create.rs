@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use clap::Args;
-use grange_client::{Acl, Acls, CreateMode};
+use grange_client::{Acls, CreateMode};
 use serde_json::json;
 
 use crate::error::CommandError;
 use crate::output::harmless_line;
+use crate::shell::acl::AclList;
 use crate::shell::answer::creation_refused;
-use crate::shell::{Form, Session, acl, data, path, stat_form};
+use crate::shell::path::PathArg;
+use crate::shell::{Form, Session, data, stat_form};
 
 /// Create a znode and print its path
 #[derive(Debug, Args)]
@@ -28,12 +30,11 @@ pub(super) struct CreateArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=TTL_MS_MAX))]
     ttl_ms: Option<u64>,
     /// The znode
-    path: String,
+    path: PathArg,
     /// Its data; - reads standard input
     #[arg(allow_negative_numbers = true)]
     data: Option<String>,
     /// Its ACL: SCHEME:ID:PERMS[,…] with permissions out of cdrwa [default: world:anyone:cdrwa]
-    #[arg(value_parser = AclList::parse)]
     acl: Option<AclList>,
     #[command(flatten)]
     file: data::FileArgs,
@@ -41,16 +42,6 @@ pub(super) struct CreateArgs {
 
 /// The longest time to live that the wire format has room for: 40 bits.
 const TTL_MS_MAX: u64 = (1 << 40) - 1;
-
-/// A wrapper, because a plain list would make the argument repeatable.
-#[derive(Debug, Clone)]
-struct AclList(Vec<Acl>);
-
-impl AclList {
-    fn parse(text: &str) -> Result<AclList, String> {
-        acl::parse(text).map(AclList)
-    }
-}
 
 impl CreateArgs {
     fn mode(&self) -> CreateMode {
@@ -62,19 +53,14 @@ impl CreateArgs {
             (false, false, false) => CreateMode::Persistent,
         }
     }
-
-    fn checked_path(&self) -> Result<String, CommandError> {
-        let parsed = match self.sequential {
-            true => path::parse_prefix(&self.path),
-            false => path::parse(&self.path).map(|path| path.to_string()),
-        };
-        parsed.map_err(|why| CommandError::usage(anyhow::anyhow!("{}: {why}", harmless_line(&self.path))))
-    }
 }
 
 pub(super) async fn run(session: &mut Session<'_>, args: &CreateArgs) -> Result<(), CommandError> {
-    let path = args.checked_path()?;
-    let data = data::read(args.data.as_deref(), &args.file)?.unwrap_or_default();
+    let path = match args.sequential {
+        true => session.path_prefix(&args.path)?,
+        false => session.path(&args.path)?,
+    };
+    let data = data::read(session, args.data.as_deref(), &args.file)?.unwrap_or_default();
     let acls = match &args.acl {
         Some(AclList(acls)) => Acls::new(acls),
         None => Acls::anyone_all(),
@@ -86,7 +72,7 @@ pub(super) async fn run(session: &mut Session<'_>, args: &CreateArgs) -> Result<
     let created = session.client.create(&path, &data, &options).await;
     let (stat, sequence) = created.map_err(|error| creation_refused(&path, error))?;
     let path = if args.sequential { format!("{path}{sequence}") } else { path };
-    if args.ephemeral {
+    if args.ephemeral && !session.is_interactive {
         eprintln!("note: {} is ephemeral and is deleted as this command ends", harmless_line(&path));
     }
     match session.form {

@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use crate::error::CommandError;
+use crate::shell::Session;
 
 /// The most bytes that are read; a longer input is refused, because no server would take it.
 const DATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -23,12 +24,19 @@ pub(super) struct FileArgs {
 /// Returns the data, or `None` if it was given nowhere.
 ///
 /// `argument` stands for itself, except that `-` stands for standard input.
-pub(super) fn read(argument: Option<&str>, args: &FileArgs) -> Result<Option<Vec<u8>>, CommandError> {
+pub(super) fn read(
+    session: &Session<'_>,
+    argument: Option<&str>,
+    args: &FileArgs,
+) -> Result<Option<Vec<u8>>, CommandError> {
     match (argument, &args.file) {
         (Some(_), Some(_)) => {
             Err(CommandError::usage(anyhow!("the data is given twice: as an argument and with --file")))
         }
-        (Some("-"), None) => read_all(io::stdin().lock(), "standard input").map(Some),
+        (Some("-"), None) => {
+            session.check_input_is_free()?;
+            read_all(io::stdin().lock(), "standard input").map(Some)
+        }
         (Some(text), None) => Ok(Some(text.as_bytes().to_vec())),
         (None, Some(path)) => {
             let name = path.display().to_string();

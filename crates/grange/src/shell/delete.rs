@@ -1,12 +1,12 @@
 //! `grange shell delete`.
 
 use clap::Args;
-use grange_proto::ZnodePath;
 use serde_json::json;
 
 use crate::error::CommandError;
 use crate::shell::answer::refused;
-use crate::shell::{Form, Session, condition, path};
+use crate::shell::path::PathArg;
+use crate::shell::{Form, Session, condition};
 
 /// Delete a znode that has no children
 #[derive(Debug, Args)]
@@ -15,12 +15,11 @@ pub(super) struct DeleteArgs {
     #[arg(short = 'v', value_name = "VERSION", allow_negative_numbers = true)]
     version: Option<i32>,
     /// The znode
-    #[arg(value_parser = path::parse)]
-    path: ZnodePath,
+    path: PathArg,
 }
 
 pub(super) async fn run(session: &mut Session<'_>, args: &DeleteArgs) -> Result<(), CommandError> {
-    let path = args.path.as_str();
+    let path = &session.path(&args.path)?;
     let version = condition(args.version);
     session.client.delete(path, version).await.map_err(|error| refused(path, error))?;
     match session.form {

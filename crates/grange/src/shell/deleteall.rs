@@ -6,14 +6,16 @@ use std::io;
 use anyhow::anyhow;
 use clap::Args;
 use grange_client::ClientError;
-use grange_proto::ZnodePath;
 use serde_json::json;
 
 use crate::error::CommandError;
 use crate::output::harmless_line;
 use crate::shell::answer::refused;
-use crate::shell::walk::Walk;
-use crate::shell::{Form, Session, path};
+use crate::shell::path::PathArg;
+use crate::shell::progress::Progress;
+use crate::shell::units::znodes;
+use crate::shell::walk::{Step, Walk};
+use crate::shell::{Form, Session};
 
 /// Delete a znode and everything below it
 ///
@@ -28,24 +30,25 @@ pub(super) struct DeleteallArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
     /// The znode
-    #[arg(value_parser = path::parse)]
-    path: ZnodePath,
+    path: PathArg,
 }
 
 pub(super) async fn run(session: &mut Session<'_>, args: &DeleteallArgs) -> Result<(), CommandError> {
-    let root = args.path.as_str();
+    let root = &session.path(&args.path)?;
     if root == "/" {
         return Err(CommandError::usage(anyhow!("deleteall / would delete everything there is"))
             .hint("name the znodes; to see them: grange shell ls /"));
     }
     let mut paths = Vec::new();
+    let progress = Progress::start(session.cx, "found");
     let mut walk = Walk::new(session.client, root);
-    while let Some(path) = walk.next().await? {
+    while let Some(Step { path, .. }) = walk.next().await? {
+        progress.count();
         paths.push(path);
     }
+    drop(progress);
     let shown = harmless_line(root);
-    if !args.yes && session.cx.can_ask() && !confirm(&format!("Delete {} at and below {shown}?", znodes(paths.len())))?
-    {
+    if !args.yes && session.can_ask() && !confirm(&format!("Delete {} at and below {shown}?", znodes(paths.len())))? {
         return Err(CommandError::negative(anyhow!("nothing was deleted")));
     }
     let deleted = delete_children_first(session, paths, usize::try_from(args.batch).unwrap_or(usize::MAX)).await?;
@@ -67,6 +70,7 @@ async fn delete_children_first(
     mut paths: Vec<String>,
     in_flight_max: usize,
 ) -> Result<usize, CommandError> {
+    let progress = Progress::start(session.cx, "deleted");
     let mut deleted = 0;
     let mut in_flight = VecDeque::new();
     loop {
@@ -77,7 +81,10 @@ async fn delete_children_first(
         }
         let Some((path, reply)) = in_flight.pop_front() else { return Ok(deleted) };
         match reply.await {
-            Ok(()) => deleted += 1,
+            Ok(()) => {
+                progress.count();
+                deleted += 1;
+            }
             Err(ClientError::NoNode) => {}
             Err(error) => {
                 let refusal = refused(&path, error);
@@ -86,13 +93,6 @@ async fn delete_children_first(
                 );
             }
         }
-    }
-}
-
-fn znodes(count: usize) -> String {
-    match count {
-        1 => "1 znode".to_owned(),
-        count => format!("{count} znodes"),
     }
 }
 

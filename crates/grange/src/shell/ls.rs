@@ -1,13 +1,13 @@
 //! `grange shell ls`.
 
 use clap::Args;
-use grange_proto::ZnodePath;
 use serde_json::json;
 
 use crate::error::CommandError;
 use crate::shell::answer::refused;
-use crate::shell::walk::Walk;
-use crate::shell::{Form, Session, path, stat_form};
+use crate::shell::path::PathArg;
+use crate::shell::walk::{Step, Walk};
+use crate::shell::{Form, Session, stat_form};
 
 /// List the children of a znode, one name per line
 #[derive(Debug, Args)]
@@ -18,17 +18,16 @@ pub(super) struct LsArgs {
     /// Print the paths of the znode and of everything below it
     #[arg(short = 'R')]
     recursive: bool,
-    /// The znode
-    #[arg(value_parser = path::parse, default_value = "/")]
-    path: ZnodePath,
+    /// The znode [default: /, or where cd went]
+    path: Option<PathArg>,
 }
 
 pub(super) async fn run(session: &mut Session<'_>, args: &LsArgs) -> Result<(), CommandError> {
-    if args.recursive { list_below(session, &args.path).await } else { list(session, args).await }
+    let path = session.path_or_here(args.path.as_ref())?;
+    if args.recursive { list_below(session, &path).await } else { list(session, args, &path).await }
 }
 
-async fn list(session: &mut Session<'_>, args: &LsArgs) -> Result<(), CommandError> {
-    let path = args.path.as_str();
+async fn list(session: &mut Session<'_>, args: &LsArgs, path: &str) -> Result<(), CommandError> {
     let (mut names, stat) = session.client.get_children(path).await.map_err(|error| refused(path, error))?;
     names.sort_unstable();
     if session.form == Form::Json {
@@ -47,9 +46,9 @@ async fn list(session: &mut Session<'_>, args: &LsArgs) -> Result<(), CommandErr
     Ok(())
 }
 
-async fn list_below(session: &mut Session<'_>, root: &ZnodePath) -> Result<(), CommandError> {
-    let mut walk = Walk::new(session.client, root.as_str());
-    while let Some(path) = walk.next().await? {
+async fn list_below(session: &mut Session<'_>, root: &str) -> Result<(), CommandError> {
+    let mut walk = Walk::new(session.client, root);
+    while let Some(Step { path, .. }) = walk.next().await? {
         match session.form {
             Form::Text => session.out.line(&path)?,
             Form::Json => session.out.json(&json!({ "path": path }))?,

@@ -2,12 +2,12 @@
 
 use anyhow::anyhow;
 use clap::Args;
-use grange_proto::ZnodePath;
 use serde_json::json;
 
 use crate::error::CommandError;
 use crate::shell::answer::refused;
-use crate::shell::{Form, Session, condition, data, path, stat_form};
+use crate::shell::path::PathArg;
+use crate::shell::{Form, Session, condition, data, stat_form};
 
 /// Set the data of a znode
 #[derive(Debug, Args)]
@@ -19,8 +19,7 @@ pub(super) struct SetArgs {
     #[arg(short = 'v', value_name = "VERSION", allow_negative_numbers = true)]
     version: Option<i32>,
     /// The znode
-    #[arg(value_parser = path::parse)]
-    path: ZnodePath,
+    path: PathArg,
     /// Its data; - reads standard input
     #[arg(allow_negative_numbers = true)]
     data: Option<String>,
@@ -29,8 +28,8 @@ pub(super) struct SetArgs {
 }
 
 pub(super) async fn run(session: &mut Session<'_>, args: &SetArgs) -> Result<(), CommandError> {
-    let path = args.path.as_str();
-    let Some(data) = data::read(args.data.as_deref(), &args.file)? else {
+    let path = &session.path(&args.path)?;
+    let Some(data) = data::read(session, args.data.as_deref(), &args.file)? else {
         return Err(CommandError::usage(anyhow!("there is no data to set"))
             .hint("give it as an argument, as - for standard input, or with --file; '' empties the znode"));
     };

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 pub(super) fn lines(stat: &Stat) -> [String; 11] {
     [
         format!("cZxid = {:#x}", stat.czxid),
-        format!("ctime = {}", date(stat.ctime)),
+        format!("ctime = {}", date(stat.ctime, &TimeZone::UTC)),
         format!("mZxid = {:#x}", stat.mzxid),
-        format!("mtime = {}", date(stat.mtime)),
+        format!("mtime = {}", date(stat.mtime, &TimeZone::UTC)),
         format!("pZxid = {:#x}", stat.pzxid),
         format!("cversion = {}", stat.cversion),
         format!("dataVersion = {}", stat.version),
@@ -41,9 +41,9 @@ pub(super) fn object(stat: &Stat) -> Value {
 }
 
 /// Formats milliseconds since 1970 as Java's `Date` does.
-fn date(milliseconds: i64) -> String {
+pub(super) fn date(milliseconds: i64, zone: &TimeZone) -> String {
     match Timestamp::from_millisecond(milliseconds) {
-        Ok(time) => time.to_zoned(TimeZone::UTC).strftime("%a %b %d %H:%M:%S UTC %Y").to_string(),
+        Ok(time) => time.to_zoned(zone.clone()).strftime("%a %b %d %H:%M:%S %Z %Y").to_string(),
         Err(_) => format!("{milliseconds} ms"),
     }
 }
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn a_date_is_written_as_in_java() {
-        assert_eq!(date(1_551_957_547_123), "Thu Mar 07 11:19:07 UTC 2019");
-        assert_eq!(date(0), "Thu Jan 01 00:00:00 UTC 1970");
-        assert_eq!(date(i64::MAX), "9223372036854775807 ms");
+        assert_eq!(date(1_551_957_547_123, &TimeZone::UTC), "Thu Mar 07 11:19:07 UTC 2019");
+        assert_eq!(date(0, &TimeZone::UTC), "Thu Jan 01 00:00:00 UTC 1970");
+        assert_eq!(date(i64::MAX, &TimeZone::UTC), "9223372036854775807 ms");
     }
 }

@@ -22,8 +22,8 @@ impl Session {
             connection.servers = declared.servers.as_ref().map(|(servers, _)| servers.clone());
         }
         let mut options = connection.options()?;
-        options.auths.extend(declared.auths.iter().cloned());
-        let caller = Caller::of(&options.auths);
+        options.credentials.auths.extend(declared.auths.iter().cloned());
+        let caller = Caller::of(&options.credentials.auths);
         let client = connect(&options).await?;
         match caller.ask(&client).await {
             Ok(caller) => Ok(Session { client, caller }),

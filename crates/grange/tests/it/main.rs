@@ -16,5 +16,7 @@ mod queue;
 mod serve;
 mod server;
 mod shell;
+mod shell_interactive;
+mod shell_more;
 mod sync;
 mod tree;

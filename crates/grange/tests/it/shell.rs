@@ -231,7 +231,9 @@ fn a_negative_answer_is_told_from_a_failure(shell: &Shell) {
             ! hint: give it as an argument, as - for standard input, or with --file; '' empties the znode
             exit 2
             > create relative
-            ! error: relative: Path must start with / character
+            ! error: invalid value 'relative' for '<PATH>': Path must start with / character
+            ! 
+            ! For more information, try '--help'.
             exit 2
             > create /n/
             ! error: /n/: Path must not end with / character
