@@ -58,8 +58,12 @@ impl Replica {
         }
         ensemble.forget_strangers();
         self.progress.requests += 1;
+        let text = ensemble.members.config_text();
+        #[cfg(feature = "simulation")]
+        if !is_settled {
+            self.note_applied(AppliedKind::ConfigToCome, SessionId::NONE, text.as_bytes(), (change.time_ms, 0));
+        }
         if is_settled {
-            let text = ensemble.members.config_text();
             let mut changes = self.collect_changes();
             self.tree.set_config(zxid, change.time_ms, &text, &mut changes);
             #[cfg(feature = "simulation")]

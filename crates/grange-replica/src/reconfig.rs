@@ -14,6 +14,8 @@ use crate::event::{Action, Now};
 use crate::members::{Members, Servers, put_servers, take_servers};
 use crate::proposals::Origin;
 use crate::replica::Replica;
+#[cfg(feature = "simulation")]
+use {crate::history::AppliedKind, grange_proto::SessionId};
 
 /// How long a leader waits for the servers that are to vote to be there, before it gives a reconfig up.
 const NEWCOMERS_MS_MAX: u64 = 5_000;
@@ -160,6 +162,8 @@ impl Replica {
     /// Gives up on the reconfig under way, as its leader has decided.
     pub(crate) fn abandon_wish(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.ensemble.as_mut().and_then(|ensemble| ensemble.wish.take()).is_some() {
+            #[cfg(feature = "simulation")]
+            self.note_applied(AppliedKind::ReconfigGivenUp, SessionId::NONE, &[], (0, 0));
             self.answer_wish(Err(ErrorCode::NewConfigNoQuorum), now);
             self.tell_members(out);
         }
@@ -170,6 +174,8 @@ impl Replica {
         if let Some(ensemble) = &mut self.ensemble
             && ensemble.wish.take().is_some()
         {
+            #[cfg(feature = "simulation")]
+            self.note_applied(AppliedKind::ReconfigDone, SessionId::NONE, &[], (0, 0));
             self.answer_wish(Ok(()), now);
         }
     }

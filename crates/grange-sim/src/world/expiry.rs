@@ -69,7 +69,9 @@ impl World {
 
     /// Returns by how much it is too early to give a session up.
     fn early_by(&self, life: &Life) -> Micros {
-        let is_calm = self.now - self.last_trouble > life.timeout + SECOND;
+        // Clients of a member that is taken out are not heard of until they have gone elsewhere.
+        let last_trouble = self.last_trouble.max(self.members.changed);
+        let is_calm = self.now - last_trouble > life.timeout + SECOND;
         let tolerance = match self.servers.len() {
             1 => EARLY_MAX_ALONE,
             _ if is_calm => EARLY_MAX_CALM,
