@@ -19,6 +19,8 @@ pub struct Setup {
     pub operators: usize,
     /// Whether members may be changed by request.
     pub reconfig: bool,
+    /// Whether every read sees all that was acknowledged before it was sent.
+    pub linearizable_reads: bool,
     /// How long faults happen.
     pub chaos: Micros,
     /// Faults and how often each comes, relative to the others.
@@ -177,6 +179,7 @@ impl Setup {
             spares: if changes_members { other.pick(&[0, 1, 2, 3]) } else { 0 },
             operators: if changes_members { other.pick(&[1, 2]) } else { 0 },
             reconfig: changes_members || other.chance(500),
+            linearizable_reads: other.chance(200),
             participants,
             observers,
             clients: random.pick(&[2, 3, 4, 6, 8]),

@@ -145,7 +145,7 @@ impl World {
                 founds,
                 servers: if self.setup.founders() == 1 && server == 0 { Vec::new() } else { servers },
                 read_only_mode: false,
-                linearizable_reads: false,
+                linearizable_reads: self.setup.linearizable_reads,
             },
             tick_ms: self.setup.tick_ms,
             session_timeout_ms_min: SESSION_TIMEOUT_MS_MIN,
