@@ -269,8 +269,8 @@ impl World {
             if *op == Op::Sync {
                 own.sync_floor = self.acknowledged;
             }
-            if *op == Op::Reconfig {
-                self.reconfig_sent = self.now;
+            if *op == Op::Reconfig && own.is_operator {
+                self.reconfig_sent = Some(self.now);
             }
             let floor = match op {
                 // It does not look at any state.

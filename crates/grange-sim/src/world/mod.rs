@@ -137,8 +137,8 @@ pub(crate) struct World {
     pub(crate) last_trouble: Micros,
     /// The members as of the newest change that anybody has applied.
     pub(crate) members: NewestMembers,
-    /// When a reconfig was last sent.
-    pub(crate) reconfig_sent: Micros,
+    /// When a reconfig was last sent by somebody who may.
+    pub(crate) reconfig_sent: Option<Micros>,
     /// How many requests of the history were looked at for new sessions.
     pub(crate) sessions_noted: usize,
     pub(crate) violation: Option<Violation>,
@@ -172,7 +172,7 @@ impl World {
             given_up: BTreeMap::new(),
             last_trouble: 0,
             members: NewestMembers::default(),
-            reconfig_sent: 0,
+            reconfig_sent: None,
             sessions_noted: 0,
             violation: None,
             next_run: 0,

@@ -10,6 +10,7 @@ use grange_proto::request::{Auth, Reconfig, Request, Watchable};
 use grange_proto::{Op, Role, ServerSpec};
 use grange_replica::{AppliedKind, AppliedRequest, MemberId, Membership};
 
+use super::client::Client;
 use super::finish::Phase;
 use super::server::{Server, server_id};
 use super::workload::encoded;
@@ -26,6 +27,8 @@ const LOOK: Micros = 300 * MS;
 const RECONFIG_MAX: Micros = 3 * SECOND;
 /// How long nothing was wrong before it counts as that.
 const QUIET_MIN: Micros = 6 * SECOND;
+/// Operators ask for changes in the first half of each such time.
+const ASKING_PERIOD: Micros = 6 * SECOND;
 /// How long a request may be under way that nobody waits for any more.
 const UNDER_WAY_MAX: Micros = 2 * SECOND;
 
@@ -111,13 +114,13 @@ impl World {
     pub(crate) fn may_lose(&self, server: ServerIndex) -> bool {
         let now = &self.members.now;
         let is_voter = now.voters.contains(&self.servers[server].identity);
-        let asks = |client: &super::client::Client| client.awaits_reconfig(&self.observed);
+        let asks = |client: &Client| client.is_operator && client.awaits_reconfig(&self.observed);
         now.is_founded
             && !now.is_joint
             && now.wish.is_none()
             && now.voters.len() >= if is_voter { 3 } else { 1 }
             && self.lost_voters().next().is_none()
-            && self.now >= self.reconfig_sent + UNDER_WAY_MAX
+            && self.reconfig_sent.is_none_or(|sent| self.now >= sent + UNDER_WAY_MAX)
             && !self.clients.iter().any(asks)
             && !self.servers.iter().any(|other| other.troubles.is_damaged)
             && self.is_whole_but(server)
@@ -133,7 +136,8 @@ impl World {
                 process.replica.is_serving()
                     && process.replica.tree().last_zxid() == last
                     && probe.applied == probe.last
-                    && !probe.is_busy
+                    // A reconfig may wait there, whoever had asked for it.
+                    && (self.setup.operators == 0 || !probe.is_busy)
                     && process.replica.membership() == self.members.now
             })
         })
@@ -161,6 +165,8 @@ impl World {
     fn may_ask(&self) -> bool {
         let settled = self.setup.dead_peer + SECOND;
         self.phase == Phase::Chaos
+            // Disks are lost while they rest.
+            && self.now % ASKING_PERIOD < ASKING_PERIOD / 2
             && !self.servers.iter().any(|server| server.troubles.is_damaged)
             // Members must have noticed that one is lost, or they count on it.
             && (self.lost_voters().next().is_none() || self.now > self.last_trouble + settled)
