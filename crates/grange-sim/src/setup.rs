@@ -137,6 +137,20 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "handovers",
+        what: "leaders that give sessions up, cannot say so for their disks, and hand leadership over",
+        apply: |setup| {
+            setup.faults = vec![
+                (Fault::SlowDisk, 4),
+                (Fault::FullDisk, 1),
+                (Fault::Resign, 3),
+                (Fault::StallClient, 5),
+                (Fault::BreakClient, 3),
+            ];
+            (setup.fault_pause, setup.sync_time, setup.tick_ms) = (200 * MS, 15 * MS, 200);
+        },
+    },
+    Scenario {
         name: "members",
         what: "members that are added, removed and given other parts all the time",
         apply: |setup| {
