@@ -40,6 +40,8 @@ pub(crate) struct NewestMembers {
     index: u64,
     /// When they changed last.
     pub(crate) changed: Micros,
+    /// All that were members some time: one that was taken out before its snapshot came is blank, and nobody knows.
+    former: BTreeSet<MemberId>,
     /// Since when the reconfig is under way.
     asked: Micros,
     /// Whether all that it wants to vote ran then, as members or as blank servers.
@@ -66,6 +68,7 @@ impl World {
             return;
         }
         let before = std::mem::replace(&mut self.members.now, now);
+        self.members.former.extend(&self.members.now.members);
         self.members.index = index;
         self.members.changed = self.now;
         if self.members.now.wish != before.wish {
@@ -83,7 +86,8 @@ impl World {
         let mut voters = wish.filter(|(_, votes)| *votes).map(|(id, _)| ServerIndex::from(*id) - 1);
         voters.all(|at| {
             let process = self.servers.get(at).and_then(Server::awake);
-            process.is_some() && (self.is_member(at) || self.is_blank(at))
+            let is_new = |at| self.is_blank(at) && !self.members.former.contains(&self.servers[at].identity);
+            process.is_some() && (self.is_member(at) || is_new(at))
         })
     }
 
