@@ -296,10 +296,13 @@ impl Replay<'_> {
                 return Ok(());
             }
             _ => {
-                let judged = self.members(applied);
-                let what = |why| format!("{}, {:?}: {why}", show(applied), String::from_utf8_lossy(body));
-                return judged
-                    .map_err(|why| Violation::new("the members are those that were asked for", at, what(why)))?;
+                return match self.members(applied) {
+                    Ok(answered) => answered,
+                    Err(why) => {
+                        let what = format!("{}, {:?}: {why}", show(applied), String::from_utf8_lossy(body));
+                        Err(Violation::new("the members are those that were asked for", at, what))
+                    }
+                };
             }
         };
         let Ok(request) = Request::decode(*op, &mut Reader::new(body)) else {
@@ -327,7 +330,9 @@ impl Replay<'_> {
         compare(record, &self.scratch, "writes are linearizable")
     }
 
-    /// Takes in what becomes of the members.
+    /// Takes in what becomes of the members; returns what is to be said of the answer that somebody got for it.
+    ///
+    /// Errors: what is wrong with the members.
     fn members(&mut self, applied: &AppliedRequest) -> Result<Result<(), Violation>, String> {
         let AppliedRequest { kind, zxid, time_ms, body, .. } = applied;
         let text = String::from_utf8_lossy(body);
