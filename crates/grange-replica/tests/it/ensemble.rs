@@ -603,3 +603,20 @@ fn a_server_that_led_is_taken_out_wiped_and_taken_in_again_at_once() {
         assert_eq!(cluster.seen(asks, conn), [Seen::Reply(1, OK), Seen::Reply(2, OK)], "round {round}");
     }
 }
+
+#[test]
+fn what_comes_on_an_old_connection_after_its_client_has_come_back_counts_no_more() {
+    let mut cluster = Cluster::new(3);
+    let (old, session) = cluster.connect(2, None);
+    // The return has to wait for the log.
+    cluster.isolate(2);
+    let new = cluster.dial(2, Some(&session));
+    cluster.send(2, old, create(1, "/a", PERSISTENT));
+    cluster.heal();
+    cluster.pass(500);
+    assert!(cluster.is_closed(2, old));
+    let (new, again) = cluster.welcome(2, new);
+    assert_eq!(again.session, session.session);
+    cluster.send(2, new, exists(1, "/a", false));
+    assert_eq!(cluster.seen(2, new), [Seen::Reply(1, -101)]);
+}
