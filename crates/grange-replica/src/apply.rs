@@ -146,6 +146,8 @@ impl Replica {
                 Some(ErrorCode::MarshallingError)
             }
         };
+        #[cfg(feature = "simulation")]
+        self.note_applied(AppliedKind::Request(item.op), item.session, item.body, stamp.noted());
         if let Some(code) = refused {
             self.settle(item.session, Err(code), origin, zxid, now);
         }

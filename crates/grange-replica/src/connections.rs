@@ -102,6 +102,8 @@ pub(crate) struct Connection {
     answered: u32,
     is_dirty: bool,
     closes: bool,
+    /// Whether the edge was told to close it.
+    is_close_told: bool,
     received: u64,
     sent: u64,
     outstanding: u64,
@@ -184,6 +186,7 @@ impl Connections {
             answered: 0,
             is_dirty: false,
             closes: false,
+            is_close_told: false,
             received: 1,
             sent: 0,
             outstanding: 0,
@@ -254,7 +257,7 @@ impl Connections {
     /// Closes a connection behind what was sent to it.
     pub(crate) fn close(&mut self, slot: ConnSlot) {
         let conn = &mut self.table[slot];
-        if conn.phase == Phase::Gone {
+        if conn.phase == Phase::Gone || conn.is_close_told {
             return;
         }
         conn.phase = Phase::Closing;
@@ -386,6 +389,7 @@ impl Connections {
                 out.push(Action::Send { conn: conn.id, bytes, answered: std::mem::take(&mut conn.answered) });
             }
             if std::mem::take(&mut conn.closes) {
+                conn.is_close_told = true;
                 out.push(Action::Close(conn.id));
             }
         }

@@ -265,8 +265,25 @@ impl Engine {
         let state = self.node.apply_conf_change(&conf_change(change)).expect("the leader has checked the change");
         let conf = conf_of(&state);
         self.node.mut_store().set_conf(conf.clone());
+        if self.is_leader() && !self.node.raft.promotable() {
+            self.step_down();
+        }
         self.set_timeout();
         conf
+    }
+
+    /// Stops to lead, and asks whoever lacks least to go on: this member votes no more, and the engine has no place any
+    /// more for what it has written itself.
+    fn step_down(&mut self) {
+        let raft = &mut self.node.raft;
+        let progress = raft.prs();
+        let voters = progress.conf().to_conf_state().voters;
+        let heirs = voters.into_iter().filter_map(|id| Some((progress.get(id)?.matched, id)));
+        if let Some((_, heir)) = heirs.max() {
+            raft.send_timeout_now(heir);
+        }
+        let term = raft.term;
+        raft.become_follower(term, 0);
     }
 
     /// Moves the engine's clock on by one tick.

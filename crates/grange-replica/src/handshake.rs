@@ -32,6 +32,11 @@ impl Replica {
                 // It may have been opened at another member a moment ago.
                 None => !self.is_alone(),
             };
+        if is_known && let Some(former) = self.connections.of_session(attempt.session) {
+            // What else comes from there would stand in the log behind the client's return, and behind what it has sent by
+            // way of other members meanwhile. Source: `ZooKeeperServer.processConnectRequest`.
+            self.connections.close(former);
+        }
         let slot = self.connections.add(attempt.conn, attempt.peer, attempt.read_only, now);
         if attempt.session == SessionId::NONE {
             self.open_session(slot, timeout_ms);

@@ -1,9 +1,11 @@
 //! What a simulation sees of a member beyond its actions: every request that it applied, in order, and whom it gave up.
 
 use bytes::Bytes;
-use grange_proto::{Op, SessionId, Zxid};
+use grange_proto::{Op, Role, SessionId, Zxid};
 
 use crate::event::LogEntry;
+use crate::members::MemberId;
+use crate::reconfig::Wish;
 use crate::replica::{FOUNDING_MARK, Replica};
 
 /// An entry of the log that was applied.
@@ -30,6 +32,12 @@ pub enum AppliedKind {
     Return,
     /// The list of members, which is the data of `/zookeeper/config`.
     Config,
+    /// The list of members that the ensemble is on its way to and that nobody is shown yet; takes no transaction number.
+    ConfigToCome,
+    /// The reconfig under way has come to its end; takes no transaction number.
+    ReconfigDone,
+    /// The reconfig under way was given up; takes no transaction number.
+    ReconfigGivenUp,
 }
 
 /// A request that was applied.
@@ -64,8 +72,23 @@ pub struct Probe {
     pub committed: u64,
     /// The last entry applied.
     pub applied: u64,
-    /// Members that vote, as far as this one knows; 0 while that changes.
-    pub voters: usize,
+    /// Whether requests of its clients, or of its own, wait to be applied.
+    pub is_busy: bool,
+}
+
+/// Who the members are, as far as one of them knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Those that vote, or will at the end of the change under way.
+    pub voters: Vec<MemberId>,
+    /// All of them, those that are to go included.
+    pub members: Vec<MemberId>,
+    /// Whether the voters change now.
+    pub is_joint: bool,
+    /// Whether all servers that found the ensemble are members.
+    pub is_founded: bool,
+    /// Servers that the reconfig under way asks for, and whether each is to vote; empty if it asks for a leader.
+    pub wish: Option<Vec<(u8, bool)>>,
 }
 
 /// Notes what a member does, if it is asked to.
@@ -97,9 +120,24 @@ impl Replica {
     pub fn probe(&self) -> Probe {
         let (_, last, committed) = self.engine.extent();
         let (term, is_leader) = (self.engine.term(), self.engine.is_leader());
-        let conf = self.ensemble.as_ref().map(|ensemble| &ensemble.members.conf);
-        let voters = conf.filter(|conf| !conf.is_joint()).map_or(0, |conf| conf.voters.len());
-        Probe { term, is_leader, last, committed, applied: self.progress.index, voters }
+        let is_busy = !self.proposals.is_idle();
+        Probe { term, is_leader, last, committed, applied: self.progress.index, is_busy }
+    }
+
+    /// Tells who the members are; nobody if this one belongs to no ensemble.
+    pub fn membership(&self) -> Membership {
+        let Some(ensemble) = &self.ensemble else { return Membership::default() };
+        let members = &ensemble.members;
+        Membership {
+            voters: members.conf.voters.iter().map(|&id| MemberId(id)).collect(),
+            members: members.iter().map(|member| member.id).collect(),
+            is_joint: members.conf.is_joint(),
+            is_founded: members.is_founded,
+            wish: ensemble.wish.as_ref().map(|wish| match wish {
+                Wish::Servers(servers) => servers.iter().map(|(&id, s)| (id, s.role == Role::Participant)).collect(),
+                Wish::Leader(_) => Vec::new(),
+            }),
+        }
     }
 
     /// Notes what a founder has put into its first snapshot, if this member stands there.

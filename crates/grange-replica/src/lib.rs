@@ -47,7 +47,7 @@ pub use config::{
 };
 pub use event::{Action, ConnId, ConnectAttempt, Event, HardState, LogBatch, LogEntry, Now, SnapshotImage};
 #[cfg(feature = "simulation")]
-pub use history::{AppliedEntry, AppliedKind, AppliedRequest, Probe};
+pub use history::{AppliedEntry, AppliedKind, AppliedRequest, Membership, Probe};
 pub use members::{Member, MemberId};
 pub use replica::Replica;
 pub use report::{

@@ -78,6 +78,11 @@ impl Conf {
         [&self.voters, &self.learners, &self.outgoing, &self.learners_next].iter().any(|ids| ids.contains(&id.0))
     }
 
+    /// Returns true if `id` is in it when the change under way has come to its end.
+    pub(crate) fn contains_for_good(&self, id: MemberId) -> bool {
+        [&self.voters, &self.learners, &self.learners_next].iter().any(|ids| ids.contains(&id.0))
+    }
+
     /// Returns true if `id` alone decides.
     pub(crate) fn is_only(&self, id: MemberId) -> bool {
         self.voters == [id.0] && !self.is_joint()
@@ -205,7 +210,7 @@ pub(crate) struct Members {
     expected: Servers,
     /// False until all servers that were to found the ensemble together are members.
     pub(crate) is_founded: bool,
-    /// The transaction of the last change.
+    /// The transaction of the last change that clients were shown.
     version: Zxid,
 }
 
@@ -242,7 +247,9 @@ impl Members {
         self.expected.retain(|server_id, _| !self.records.values().any(|member| member.server_id == *server_id));
         self.is_founded |= change.completes_founding;
         self.conf = conf;
-        self.version = version;
+        if !self.conf.is_joint() {
+            self.version = version;
+        }
     }
 
     /// Returns the servers with the parts they play now, those that are expected included.
@@ -252,6 +259,19 @@ impl Members {
             (member.server_id, ServerSpec { role, ..member.spec.clone() })
         });
         self.expected.clone().into_iter().chain(members).collect()
+    }
+
+    /// Returns the servers with the parts they are to play: one that lost its disk has its vote again when it has caught
+    /// up, and nobody has to ask for that.
+    pub(crate) fn intended(&self) -> Servers {
+        let members = self.iter().filter(|member| !member.spec.peers.is_empty());
+        let mut servers = self.servers();
+        servers.extend(
+            members
+                .filter(|member| self.conf.contains_for_good(member.id) && member.spec.role == Role::Participant)
+                .map(|member| (member.server_id, member.spec.clone())),
+        );
+        servers
     }
 
     /// Returns the servers that are to be members once they are there.
@@ -268,7 +288,7 @@ impl Members {
         self.version = version;
     }
 
-    /// Returns the transaction of the last change.
+    /// Returns the transaction of the last change that clients were shown.
     pub(crate) fn version(&self) -> Zxid {
         self.version
     }
@@ -299,5 +319,36 @@ impl Members {
             (0..count).map(|_| Member::decode(reader).map(|member| (member.id.0, member))).collect::<Result<_, _>>()?;
         let expected = take_servers(reader)?;
         Ok(Members { conf, records, expected, is_founded: reader.bool()?, version: Zxid(reader.i64()?) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u8) -> Member {
+        let spec = format!("h{id}:1:2;3").parse().unwrap();
+        Member { id: MemberId(id.into()), server_id: id, spec }
+    }
+
+    #[test]
+    fn the_version_is_that_of_what_is_shown() {
+        let mut members = Members::founded_by(member(1), true);
+        let change = MembersChange { members: vec![member(2)], ..MembersChange::default() };
+        let on_its_way = Conf { voters: vec![1, 2], outgoing: vec![1], ..Conf::default() };
+        members.change(&change, on_its_way, Zxid(5));
+        assert_eq!(members.version(), Zxid::ZERO, "nobody has seen another one");
+        let there = Conf { voters: vec![1, 2], ..Conf::default() };
+        members.change(&MembersChange::default(), there, Zxid(6));
+        assert_eq!(members.version(), Zxid(6));
+    }
+
+    #[test]
+    fn one_that_lost_its_disk_is_meant_to_vote_again() {
+        let mut members = Members::founded_by(member(1), true);
+        let change = MembersChange { members: vec![member(2)], ..MembersChange::default() };
+        members.change(&change, Conf { voters: vec![1], learners: vec![2], ..Conf::default() }, Zxid(5));
+        assert_eq!(members.servers()[&2].role, Role::Observer);
+        assert_eq!(members.intended()[&2].role, Role::Participant);
     }
 }

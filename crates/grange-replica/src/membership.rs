@@ -58,8 +58,12 @@ impl Replica {
         }
         ensemble.forget_strangers();
         self.progress.requests += 1;
+        let text = ensemble.members.config_text();
+        #[cfg(feature = "simulation")]
+        if !is_settled {
+            self.note_applied(AppliedKind::ConfigToCome, SessionId::NONE, text.as_bytes(), (change.time_ms, 0));
+        }
         if is_settled {
-            let text = ensemble.members.config_text();
             let mut changes = self.collect_changes();
             self.tree.set_config(zxid, change.time_ms, &text, &mut changes);
             #[cfg(feature = "simulation")]
@@ -101,14 +105,33 @@ impl Replica {
         if self.leadership.is_leading {
             self.tend_wish(now);
         }
-        if !self.leadership.is_leading || !self.engine.can_propose() || self.engine.has_pending_members() {
+        let may_change = self.engine.can_propose() && !self.engine.has_pending_members() && !self.is_wish_ending();
+        if !self.leadership.is_leading || !may_change {
             return;
         }
         let Some(ensemble) = &self.ensemble else { return };
-        let due = Due { config: &self.config.ensemble, ensemble, engine: &self.engine, peers: &self.peers };
+        let most_are_linked = match &ensemble.wish {
+            Some(Wish::Servers(servers)) => self.most_are_linked(servers),
+            _ => true,
+        };
+        let (config, engine, peers) = (&self.config.ensemble, &self.engine, &self.peers);
+        let due = Due { config, ensemble, engine, peers, most_are_linked };
         if let Some(change) = due.next() {
             self.engine.propose_members(&MembersChange { time_ms: now.wall_ms, ..change });
         }
+    }
+}
+
+impl Replica {
+    /// Returns true if most of those that are to vote can be reached: without them nothing could be written any more,
+    /// and the change could not be undone either.
+    pub(crate) fn most_are_linked(&self, servers: &Servers) -> bool {
+        let Some(ensemble) = &self.ensemble else { return false };
+        let own = self.config.ensemble.member.id;
+        let participants = servers.iter().filter(|(_, spec)| spec.role == Role::Participant).map(|(id, _)| id);
+        let members = participants.clone().filter_map(|id| ensemble.members.with_server_id(*id));
+        let linked = members.filter(|member| member.id == own || self.peers.contains_key(&member.id)).count();
+        linked > participants.count() / 2
     }
 }
 
@@ -118,6 +141,8 @@ struct Due<'a> {
     ensemble: &'a EnsembleState,
     engine: &'a Engine,
     peers: &'a BTreeMap<MemberId, Peer>,
+    /// Whether most of those that are to vote, as the reconfig under way asks for, can be reached.
+    most_are_linked: bool,
 }
 
 impl Due<'_> {
@@ -139,7 +164,11 @@ impl Due<'_> {
             return self.founding();
         }
         match &self.ensemble.wish {
-            Some(Wish::Servers(servers)) => self.towards(servers),
+            Some(Wish::Servers(servers)) => self.towards(servers).filter(|change| {
+                // Newcomers that follow change nothing about who votes.
+                change.steps.iter().all(|step| matches!(step, Step::Learn(id) if self.members().get(*id).is_none()))
+                    || self.most_are_linked
+            }),
             _ => self.promotion().or_else(|| self.addition()),
         }
     }
@@ -148,9 +177,12 @@ impl Due<'_> {
     fn fulfilment(&self, change: MembersChange) -> MembersChange {
         let Some(Wish::Servers(servers)) = &self.ensemble.wish else { return change };
         let members = self.members();
-        let is_as_wished = members.iter().filter(|member| !member.spec.peers.is_empty()).all(|member| {
+        let stay = members.iter().filter(|member| self.conf().contains_for_good(member.id));
+        let is_as_wished = stay.filter(|member| !member.spec.peers.is_empty()).all(|member| {
             let votes = self.conf().voters.contains(&member.id.0);
-            servers.get(&member.server_id).is_some_and(|spec| (spec.role == Role::Participant) == votes)
+            // What it is noted as counts too: one that is noted to vote gets its vote by itself some time.
+            let is_it = |spec: &ServerSpec| *spec == member.spec && (spec.role == Role::Participant) == votes;
+            servers.get(&member.server_id).is_some_and(is_it)
         });
         let is_complete = servers
             .iter()
@@ -238,11 +270,13 @@ impl Due<'_> {
         Some(MembersChange { steps: vec![Step::Vote(learner.id)], ..MembersChange::default() })
     }
 
-    /// A server of the configuration that has no data is added, as a learner first. A member that has the same number
-    /// has lost its disk: it leaves.
+    /// A server that belongs to the ensemble and has no data is added, as a learner first. A member that has the same
+    /// number has lost its disk: it leaves. What was asked for by a reconfig counts more than the configuration file.
     fn addition(&self) -> Option<MembersChange> {
-        let listed = self.config.servers.iter().map(|(server_id, spec)| (server_id, spec));
-        listed.chain(self.members().expected()).find_map(|(server_id, spec)| {
+        let mut servers: Servers = self.config.servers.iter().cloned().collect();
+        servers.extend(self.members().expected().clone());
+        servers.extend(self.members().intended());
+        servers.iter().find_map(|(server_id, spec)| {
             let member = self.blank(*server_id)?;
             let mut change = MembersChange::default();
             if let Some(former) = self.members().with_server_id(*server_id) {

@@ -159,6 +159,12 @@ impl Proposals {
         }
     }
 
+    /// Returns true if nothing waits to be applied.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty() && self.builder.is_empty()
+    }
+
     /// Forgets the batches before the number `next`: they are part of a snapshot, and what they came to is not known.
     pub(crate) fn skip_before(&mut self, next: u64) {
         while self.in_flight.front().is_some_and(|batch| batch.number < next) {

@@ -14,6 +14,8 @@ use crate::event::{Action, Now};
 use crate::members::{Members, Servers, put_servers, take_servers};
 use crate::proposals::Origin;
 use crate::replica::Replica;
+#[cfg(feature = "simulation")]
+use {crate::history::AppliedKind, grange_proto::SessionId};
 
 /// How long a leader waits for the servers that are to vote to be there, before it gives a reconfig up.
 const NEWCOMERS_MS_MAX: u64 = 5_000;
@@ -76,7 +78,7 @@ fn plan(members: &Members, request: &request::Reconfig<'_>) -> Result<Option<Wis
         Some(_) => named,
         None if joining.is_none() && leaving.is_none() => return Err(ErrorCode::BadArguments),
         None => {
-            let mut servers = members.servers();
+            let mut servers = members.intended();
             for number in leaving.unwrap_or_default().split(',').filter(|number| !number.trim().is_empty()) {
                 let server_id: u8 = number.trim().parse().map_err(|_| ErrorCode::BadArguments)?;
                 servers.remove(&server_id);
@@ -150,6 +152,7 @@ impl Replica {
                 ensemble.wish = Some(wish);
                 self.wish_origin = origin.filter(|origin| matches!(origin, Origin::Request { .. }));
                 self.wish_since_ms = None;
+                self.wish_end_term = None;
                 self.tell_members(out);
                 None
             }
@@ -159,6 +162,8 @@ impl Replica {
     /// Gives up on the reconfig under way, as its leader has decided.
     pub(crate) fn abandon_wish(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.ensemble.as_mut().and_then(|ensemble| ensemble.wish.take()).is_some() {
+            #[cfg(feature = "simulation")]
+            self.note_applied(AppliedKind::ReconfigGivenUp, SessionId::NONE, &[], (0, 0));
             self.answer_wish(Err(ErrorCode::NewConfigNoQuorum), now);
             self.tell_members(out);
         }
@@ -169,12 +174,15 @@ impl Replica {
         if let Some(ensemble) = &mut self.ensemble
             && ensemble.wish.take().is_some()
         {
+            #[cfg(feature = "simulation")]
+            self.note_applied(AppliedKind::ReconfigDone, SessionId::NONE, &[], (0, 0));
             self.answer_wish(Ok(()), now);
         }
     }
 
     fn answer_wish(&mut self, result: Result<(), ErrorCode>, now: Now) {
         self.wish_since_ms = None;
+        self.wish_end_term = None;
         let Some(Origin::Request { slot, conn, asked }) = self.wish_origin.take() else { return };
         if self.connections.get(slot, conn).is_none() {
             return;
@@ -189,9 +197,23 @@ impl Replica {
         self.take_backlog(slot, now);
     }
 
+    /// Puts the end of the reconfig under way into the log, once in a term. No change of the members follows it there:
+    /// otherwise that one might be the end of this reconfig, and this the end of the next one.
+    fn end_wish(&mut self, is_fulfilled: bool) {
+        if !self.engine.has_pending_members() {
+            self.wish_end_term = Some(self.engine.term());
+            self.proposals.push_wish_end(self.engine.term(), is_fulfilled);
+        }
+    }
+
+    /// Returns true if this member, as leader, has put the end of the reconfig under way into the log.
+    pub(crate) fn is_wish_ending(&self) -> bool {
+        self.wish_end_term == Some(self.engine.term())
+    }
+
     /// As leader, gives a reconfig up if those who are to vote do not come.
     pub(crate) fn tend_wish(&mut self, now: Now) {
-        let Some(ensemble) = &self.ensemble else { return };
+        let Some(ensemble) = self.ensemble.as_ref().filter(|_| !self.is_wish_ending()) else { return };
         match &ensemble.wish {
             Some(Wish::Servers(servers)) => {
                 let (members, own) = (&ensemble.members, self.config.ensemble.member.id);
@@ -204,7 +226,8 @@ impl Replica {
                 };
                 let mut participants = servers.iter().filter(|(_, spec)| spec.role == Role::Participant);
                 let stays = participants.clone().any(|(&id, _)| id == self.config.ensemble.member.server_id);
-                let are_here = participants.all(|(&server_id, _)| is_here(server_id));
+                let are_here = participants.all(|(&server_id, _)| is_here(server_id))
+                    && (members.conf.is_joint() || self.most_are_linked(servers));
                 let heir = self.heir_among(servers).filter(|_| !stays && are_here && self.engine.can_propose());
                 if let Some(heir) = heir {
                     // Whoever is to go or to lose its vote does not lead that change.
@@ -221,15 +244,14 @@ impl Replica {
                     Some(heir) if self.engine.can_propose() => self.engine.transfer_to(heir),
                     Some(_) => {}
                     // The one that was asked for leads.
-                    None => return self.proposals.push_wish_end(self.engine.term(), true),
+                    None => return self.end_wish(true),
                 }
             }
             None => return,
         }
         let since_ms = *self.wish_since_ms.get_or_insert(now.monotonic_ms());
         if now.monotonic_ms().saturating_sub(since_ms) > NEWCOMERS_MS_MAX {
-            self.wish_since_ms = Some(now.monotonic_ms());
-            self.proposals.push_wish_end(self.engine.term(), false);
+            self.end_wish(false);
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Replica {
     /// Who waits for the reconfig under way, and since when the leader waits for those who are to vote.
     pub(crate) wish_origin: Option<Origin>,
     pub(crate) wish_since_ms: Option<u64>,
+    /// The term in which this member, as leader, has put the end of the reconfig under way into the log.
+    pub(crate) wish_end_term: Option<u64>,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Connections,
     pub(crate) watches: Watches,
@@ -154,6 +156,7 @@ impl Replica {
             closing: BTreeMap::new(),
             wish_origin: None,
             wish_since_ms: None,
+            wish_end_term: None,
             sessions: Sessions::new(config.tick_ms, seed),
             connections: Connections::new(seed),
             watches: Watches::new(seed),

@@ -11,8 +11,16 @@ pub struct Setup {
     pub participants: usize,
     /// Members that do not.
     pub observers: usize,
+    /// Servers that are blank and belong to nothing until somebody asks for them.
+    pub spares: usize,
     /// Clients.
     pub clients: usize,
+    /// How many of the clients may change the members, and do.
+    pub operators: usize,
+    /// Whether members may be changed by request.
+    pub reconfig: bool,
+    /// Whether every read sees all that was acknowledged before it was sent.
+    pub linearizable_reads: bool,
     /// How long faults happen.
     pub chaos: Micros,
     /// Faults and how often each comes, relative to the others.
@@ -76,12 +84,18 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "alone",
         what: "one member, all faults that it can survive",
-        apply: |setup| (setup.participants, setup.observers) = (1, 0),
+        apply: |setup| {
+            (setup.participants, setup.observers) = (1, 0);
+            setup.leave_members_alone();
+        },
     },
     Scenario {
         name: "three",
         what: "three members, all faults",
-        apply: |setup| (setup.participants, setup.observers) = (3, 0),
+        apply: |setup| {
+            (setup.participants, setup.observers) = (3, 0);
+            setup.leave_members_alone();
+        },
     },
     Scenario {
         name: "crashes",
@@ -122,9 +136,43 @@ pub const SCENARIOS: &[Scenario] = &[
             setup.fault_pause = 200 * MS;
         },
     },
+    Scenario {
+        name: "handovers",
+        what: "leaders that give sessions up, cannot say so for their disks, and hand leadership over",
+        apply: |setup| {
+            setup.faults = vec![
+                (Fault::SlowDisk, 4),
+                (Fault::FullDisk, 1),
+                (Fault::Resign, 3),
+                (Fault::StallClient, 5),
+                (Fault::BreakClient, 3),
+            ];
+            (setup.fault_pause, setup.sync_time, setup.tick_ms) = (200 * MS, 15 * MS, 200);
+        },
+    },
+    Scenario {
+        name: "members",
+        what: "members that are added, removed and given other parts all the time",
+        apply: |setup| {
+            setup.participants = setup.participants.min(5);
+            setup.spares = 3 - setup.participants.min(2);
+            (setup.operators, setup.reconfig) = (2, true);
+            setup.fault_pause = setup.fault_pause.max(800 * MS);
+        },
+    },
 ];
 
 impl Setup {
+    /// Has no changes of the members by request.
+    fn leave_members_alone(&mut self) {
+        (self.spares, self.operators) = (0, 0);
+    }
+
+    /// Servers that found the ensemble: those that every configuration file lists.
+    pub(crate) fn founders(&self) -> usize {
+        self.participants + self.observers
+    }
+
     /// Decides everything by chance.
     pub(crate) fn draw(random: &mut Random) -> Setup {
         let participants = random.weighted(&[(1, 10), (2, 2), (3, 50), (4, 3), (5, 30), (6, 1), (7, 4)]);
@@ -138,7 +186,14 @@ impl Setup {
             }
             _ => ALL.to_vec(),
         };
+        // Of its own, so that what else a seed decides does not depend on it.
+        let mut other = Random::new(random.clone().next());
+        let changes_members = other.chance(300);
         Setup {
+            spares: if changes_members { other.pick(&[0, 1, 2, 3]) } else { 0 },
+            operators: if changes_members { other.pick(&[1, 2]) } else { 0 },
+            reconfig: changes_members || other.chance(500),
+            linearizable_reads: other.chance(200),
             participants,
             observers,
             clients: random.pick(&[2, 3, 4, 6, 8]),

@@ -143,3 +143,39 @@ fn a_follower_answers_for_a_term_only_once_it_is_durable() {
     engine.synced(out.batches.last().unwrap().number);
     assert_eq!(kinds(&mut engine, &mut out), [MessageType::MsgHeartbeatResponse; 2]);
 }
+
+#[test]
+fn a_leader_that_votes_no_more_when_the_members_have_changed_hands_leadership_over() {
+    // As if the leader before it had begun the change that it ends: from 1 alone to 2 alone.
+    let conf = Conf { voters: vec![2], outgoing: vec![1], ..Conf::default() };
+    let hard_state = HardState { term: 1, ..HardState::default() };
+    let start = Start { id: MemberId(1), conf, snapshot: (0, 0), hard_state, entries: Vec::new(), seed: 1 };
+    let mut engine = Engine::start(start).unwrap();
+    let answer = |engine: &mut Engine, kind, term, index| {
+        let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
+        message.set_msg_type(kind);
+        let mut bytes = Vec::new();
+        assert!(wire::encode(&message, &mut bytes));
+        engine.step(MemberId(2), &bytes.into()).unwrap();
+        settle(engine)
+    };
+    while engine.campaigns == 0 {
+        engine.tick();
+    }
+    settle(&mut engine);
+    answer(&mut engine, MessageType::MsgRequestPreVoteResponse, 2, 0);
+    answer(&mut engine, MessageType::MsgRequestVoteResponse, 2, 0);
+    assert!(engine.is_leader());
+    answer(&mut engine, MessageType::MsgAppendResponse, 2, 1);
+    let change = MembersChange::default();
+    engine.propose_members(&change);
+    settle(&mut engine);
+    let applied = answer(&mut engine, MessageType::MsgAppendResponse, 2, 2);
+    assert_eq!(applied.last().map(|entry| entry.index), Some(2));
+    assert_eq!(engine.apply_members(&change).voters, [2]);
+    engine.applied(2);
+    let mut out = Output::default();
+    assert!(kinds(&mut engine, &mut out).contains(&MessageType::MsgTimeoutNow));
+    assert!(!engine.is_leader());
+    answer(&mut engine, MessageType::MsgAppendResponse, 2, 2);
+}

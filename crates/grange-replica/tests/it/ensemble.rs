@@ -531,3 +531,92 @@ fn a_reconfig_behind_a_sync_that_waits_is_answered_in_its_turn() {
         assert_eq!(cluster.seen(id, conn), [Seen::Reply(1, OK), Seen::Reply(2, answer), Seen::Reply(3, OK)]);
     }
 }
+
+#[test]
+fn a_server_that_lost_its_disk_gets_the_part_that_was_asked_for_last() {
+    let mut cluster = open_cluster();
+    let leader = cluster.leader();
+    let id = if leader == 3 { 2 } else { 3 };
+    let (conn, _) = cluster.connect(leader, None);
+    let joining = format!("server.{id}=host{id}:2888:3888:observer;2181");
+    cluster.send(leader, conn, reconfig(1, Some(&joining), None, -1));
+    cluster.pass(500);
+    assert_eq!(cluster.seen(leader, conn), [Seen::Reply(1, OK)]);
+    // Every configuration file still says that it votes.
+    cluster.wipe(id);
+    cluster.boot(id);
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(id)));
+    cluster.pass(1000);
+    assert_eq!(cluster.summary(id).mode, Mode::Observer);
+}
+
+#[test]
+fn a_server_that_joined_by_request_may_lose_its_disk_too() {
+    let mut cluster = open_cluster();
+    cluster.add(4, &[1, 2, 3, 4], false);
+    cluster.boot(4);
+    let (conn, _) = cluster.connect(2, None);
+    cluster.send(2, conn, reconfig(1, Some("server.4=host4:2888:3888;2181"), None, -1));
+    cluster.pass(2000);
+    assert_eq!(cluster.seen(2, conn), [Seen::Reply(1, OK)]);
+    cluster.wipe(4);
+    cluster.boot(4);
+    assert!(cluster.pass_until(3000, |cluster| cluster.is_serving(4)), "no configuration file but its own lists it");
+    cluster.pass(1000);
+    assert_eq!(cluster.summary(4).mode, Mode::Follower);
+}
+
+#[test]
+fn a_reconfig_that_leaves_most_of_those_that_vote_out_of_reach_is_given_up() {
+    let mut cluster = open_cluster();
+    let leader = cluster.leader();
+    let others: Vec<u8> = (1..=3).filter(|id| *id != leader).collect();
+    cluster.kill(others[1]);
+    let (conn, _) = cluster.connect(leader, None);
+    let (writer, _) = cluster.connect(leader, None);
+    cluster.send(leader, conn, reconfig(1, None, Some(&others[0].to_string()), -1));
+    for round in 1..8 {
+        cluster.pass(1000);
+        cluster.send(leader, writer, create(round, &format!("/{round}"), PERSISTENT));
+        assert_eq!(cluster.seen(leader, writer), [Seen::Reply(round, OK)]);
+        cluster.send(leader, conn, raw(-2, 11, &[]));
+    }
+    assert_eq!(cluster.seen(leader, conn)[0], Seen::Reply(1, -13));
+    assert_eq!(cluster.members(leader).len(), 3);
+}
+
+#[test]
+fn a_server_that_led_is_taken_out_wiped_and_taken_in_again_at_once() {
+    let mut cluster = open_cluster();
+    for round in 0..6 {
+        let leader = cluster.leader();
+        let asks = if leader == 2 { 3 } else { 2 };
+        let (conn, _) = cluster.connect(asks, None);
+        cluster.send(asks, conn, reconfig(1, None, Some(&leader.to_string()), -1));
+        assert!(cluster.pass_until(1000, |cluster| cluster.members(asks).len() == 2), "round {round}");
+        cluster.pass(20);
+        cluster.wipe(leader);
+        let joining = format!("server.{leader}=host{leader}:2888:3888;2181");
+        cluster.send(asks, conn, reconfig(2, Some(&joining), None, -1));
+        cluster.boot(leader);
+        cluster.pass(1000);
+        assert_eq!(cluster.seen(asks, conn), [Seen::Reply(1, OK), Seen::Reply(2, OK)], "round {round}");
+    }
+}
+
+#[test]
+fn what_comes_on_an_old_connection_after_its_client_has_come_back_counts_no_more() {
+    let mut cluster = Cluster::new(3);
+    let (old, session) = cluster.connect(2, None);
+    // The return has to wait for the log.
+    cluster.isolate(2);
+    let new = cluster.dial(2, Some(&session));
+    cluster.send(2, old, create(1, "/a", PERSISTENT));
+    cluster.heal();
+    cluster.pass(500);
+    assert!(cluster.is_closed(2, old));
+    let (new, again) = cluster.welcome(2, new);
+    assert_eq!(again.session, session.session);
+    cluster.send(2, new, exists(1, "/a", false));
+    assert_eq!(cluster.seen(2, new), [Seen::Reply(1, -101)]);
+}

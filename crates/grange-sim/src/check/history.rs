@@ -100,6 +100,13 @@ impl History {
         Ok(())
     }
 
+    /// Describes what has to do with the members in the newest requests.
+    pub(crate) fn describe_members(&self, is_of_members: fn(&AppliedRequest) -> bool, from: usize) -> String {
+        let of_members = self.requests[from..].iter().map(|applied| &applied.request).filter(|r| is_of_members(r));
+        let one = |request: &AppliedRequest| format!("{}: {}", show(request), String::from_utf8_lossy(&request.body));
+        of_members.map(one).collect::<Vec<_>>().join("; ").replace(['\n', '\t', '\0'], " ")
+    }
+
     /// Returns every request, in order.
     pub(crate) fn requests(&self) -> &[Applied] {
         &self.requests
@@ -129,6 +136,9 @@ pub(crate) fn show(request: &AppliedRequest) -> String {
         AppliedKind::End => "the end",
         AppliedKind::Return => "the return",
         AppliedKind::Config => "the members",
+        AppliedKind::ConfigToCome => "the members to come",
+        AppliedKind::ReconfigDone => "the end of the reconfig",
+        AppliedKind::ReconfigGivenUp => "the giving up of the reconfig",
     };
     format!("{} {kind} of session {} (body {:016x})", request.zxid, request.session, xxh3_64(&request.body))
 }

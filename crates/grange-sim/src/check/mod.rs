@@ -1,11 +1,13 @@
 //! The checkers: what must hold whatever happens. Each has a name, which a failing seed prints.
 
 mod history;
+mod members;
 mod model;
 mod replay;
 mod watch;
 
 pub(crate) use history::{Applied, History};
+pub(crate) use members::parse as parse_members;
 pub(crate) use model::Model;
 pub(crate) use replay::{Frame, FrameKind, Observed, OpRecord, Reply, replay};
 

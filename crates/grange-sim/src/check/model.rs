@@ -9,6 +9,8 @@ use grange_proto::response::{Response, TextBody};
 use grange_proto::watch::EventType;
 use grange_proto::{ErrorCode, Lifetime, Op, Request, SessionId, Stat, Zxid};
 
+use super::members::{Knowledge, ModelMembers};
+
 const RESERVED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
 
 /// A znode.
@@ -38,6 +40,7 @@ pub(crate) struct Model {
     nodes: BTreeMap<String, ModelNode>,
     /// Each open session, and the member that serves its client.
     sessions: BTreeMap<SessionId, u64>,
+    pub(crate) members: ModelMembers,
     born: u64,
     zxid: Zxid,
     time_ms: i64,
@@ -55,6 +58,8 @@ pub(crate) enum Answer {
     Stat(Stat),
     /// One answer, or error, for each operation.
     Multi(Vec<Result<Answer, i32>>),
+    /// It is answered when the members are as it asks for.
+    Later,
 }
 
 type Outcome = Result<Answer, ErrorCode>;
@@ -81,7 +86,7 @@ fn compare(version: i32, expected: i32) -> Result<(), ErrorCode> {
 
 impl Model {
     /// Makes the tree of a new ensemble.
-    pub(crate) fn new() -> Model {
+    pub(crate) fn new(knowledge: Knowledge) -> Model {
         let mut nodes = BTreeMap::new();
         for (path, children) in [("/", 1), ("/zookeeper", 2), ("/zookeeper/config", 0), ("/zookeeper/quota", 0)] {
             let aversion = if path == "/zookeeper/config" { -1 } else { 0 };
@@ -90,7 +95,8 @@ impl Model {
                 ModelNode { data: Some(Vec::new()), stat, creations: 0, lifetime: Lifetime::Persistent, born: 0 };
             nodes.insert(path.to_owned(), node);
         }
-        Model { nodes, sessions: BTreeMap::new(), born: 0, zxid: Zxid::ZERO, time_ms: 0, changes: Vec::new() }
+        let (sessions, members) = (BTreeMap::new(), ModelMembers::new(knowledge));
+        Model { nodes, sessions, members, born: 0, zxid: Zxid::ZERO, time_ms: 0, changes: Vec::new() }
     }
 
     /// Takes in what the next write has from its entry.
@@ -125,7 +131,7 @@ impl Model {
     }
 
     /// Applies a write that came by way of a member; [`Model::changes`] says what it did.
-    pub(crate) fn apply(&mut self, session: SessionId, member: u64, request: &Request<'_>) -> Outcome {
+    pub(crate) fn apply(&mut self, session: SessionId, member: u64, request: &Request<'_>, body: &[u8]) -> Outcome {
         let serves = self.sessions.get(&session).copied();
         match request {
             Request::CreateSession(_) if serves.is_some() => Err(ErrorCode::BadArguments),
@@ -143,6 +149,7 @@ impl Model {
             Request::Create(create) => self.create(session, create),
             Request::Delete(delete) => self.delete(delete),
             Request::SetData(set) => self.set(set),
+            Request::Reconfig(reconfig) => self.members.ask(session, body, reconfig).map(|()| Answer::Later),
             Request::Multi(ops) => {
                 let ops: Vec<MultiOp<'_>> = ops.iter().collect();
                 self.multi(session, &ops)
@@ -183,6 +190,12 @@ impl Model {
             Request::AddWatch(..) => Ok(Response::Number(0)),
             _ => return None,
         })
+    }
+
+    /// Returns what whoever asked for a reconfig is told when the members are as it asks for.
+    pub(crate) fn config(&self) -> Response<'_> {
+        let node = &self.nodes["/zookeeper/config"];
+        Response::Data(node.data.as_deref(), node.visible_stat())
     }
 
     /// Returns the stat of a znode as clients see it.
@@ -353,12 +366,6 @@ impl Model {
     }
 }
 
-impl Default for Model {
-    fn default() -> Model {
-        Model::new()
-    }
-}
-
 impl ModelNode {
     fn visible_stat(&self) -> Stat {
         Stat { cversion: self.creations * 2 - self.stat.num_children, ..self.stat }
@@ -373,7 +380,7 @@ impl Answer {
             Answer::Created(path, _) if op == Op::Create => Response::Path(path),
             Answer::Created(path, stat) => Response::PathStat(path, *stat),
             Answer::Stat(stat) => Response::Stat(*stat),
-            Answer::Multi(_) => Response::Empty,
+            Answer::Multi(_) | Answer::Later => Response::Empty,
         }
     }
 

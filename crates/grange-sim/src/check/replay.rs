@@ -14,6 +14,7 @@ use grange_replica::{AppliedKind, AppliedRequest};
 
 use super::Violation;
 use super::history::{History, show};
+use super::members::Knowledge;
 use super::model::{Answer, Model, ModelChange};
 use super::watch::{Expected, Watcher};
 use crate::queue::Micros;
@@ -79,6 +80,8 @@ pub(crate) struct Observed {
     pub(crate) connections: Vec<Vec<Frame>>,
     /// Sessions that were refused, and when.
     pub(crate) refused: Vec<(SessionId, Micros)>,
+    /// What there is to know for judging the members.
+    pub(crate) knowledge: Knowledge,
 }
 
 /// Replays the history, and returns the model at its end.
@@ -94,10 +97,11 @@ pub(crate) fn replay(history: &History, observed: &Observed) -> Result<Model, Vi
     }
     let mut replay = Replay {
         observed,
-        model: Model::new(),
+        model: Model::new(observed.knowledge.clone()),
         changes: Vec::new(),
         connections: observed.connections.iter().map(|_| Progress::default()).collect(),
         acknowledged: acknowledged(observed),
+        reconfigs: reconfigs(observed),
         scratch: Vec::new(),
     };
     let mut frames = frames_by_zxid(observed).into_iter().peekable();
@@ -118,7 +122,12 @@ pub(crate) fn replay(history: &History, observed: &Observed) -> Result<Model, Vi
             replay.frame(conn)?;
         }
     }
-    Ok(replay.model)
+    match replay.reconfigs.into_values().find(|place| is_applied(&observed.ops[*place])) {
+        Some(place) => Err(Violation::new("reconfigs are answered when they end", observed.ops[place].sent, {
+            format!("{} was answered, and has not ended", describe_body(&observed.ops[place]))
+        })),
+        None => Ok(replay.model),
+    }
 }
 
 /// Each write in the history is one that its session sent, in the order sent, at most once; an acknowledged one is
@@ -138,13 +147,15 @@ fn session_order(history: &History, observed: &Observed) -> Result<(), Violation
         let Some(op) = serving.counts(request) else { continue };
         let next = next.entry(request.session).or_default();
         let own = sent.get(&request.session).map_or(&[][..], Vec::as_slice);
-        let is_it = |sent: &&OpRecord| {
-            sent.op == op && sent.body == request.body && sent.reply.as_ref().is_none_or(|r| r.zxid == request.zxid)
-        };
+        let bears = |sent: &OpRecord| sent.reply.as_ref().is_none_or(|r| r.zxid == request.zxid);
+        // A reconfig is answered later than it is applied; but no two are alike.
+        let is_it =
+            |sent: &&OpRecord| sent.op == op && sent.body == request.body && (op == Op::Reconfig || bears(sent));
         // An acknowledged one stands where its reply says. Of others, the earliest that fits.
-        let place = own[*next..]
-            .iter()
-            .position(|op| is_applied(op) && op.reply.as_ref().is_some_and(|r| r.zxid == request.zxid));
+        let place = own[*next..].iter().position(|sent| match op {
+            Op::Reconfig => is_it(sent),
+            _ => sent.op != Op::Reconfig && is_applied(sent) && bears(sent),
+        });
         let place = match place {
             Some(place) => is_it(&own[*next + place]).then_some(place),
             None => own[*next..].iter().take_while(|op| !is_applied(op)).position(is_it),
@@ -189,7 +200,8 @@ impl Serving {
                 }
                 return Some(op);
             }
-            AppliedKind::Request(_) | AppliedKind::Config => {}
+            AppliedKind::Request(_) | AppliedKind::Config | AppliedKind::ConfigToCome => {}
+            AppliedKind::ReconfigDone | AppliedKind::ReconfigGivenUp => {}
         }
         None
     }
@@ -215,8 +227,15 @@ fn is_applied(op: &OpRecord) -> bool {
 
 /// The acknowledged writes by zxid.
 fn acknowledged(observed: &Observed) -> BTreeMap<Zxid, usize> {
-    let acknowledged = observed.ops.iter().enumerate().filter(|(_, op)| is_write(op.op) && is_applied(op));
+    let is_so = |op: &OpRecord| is_write(op.op) && op.op != Op::Reconfig && is_applied(op);
+    let acknowledged = observed.ops.iter().enumerate().filter(|(_, op)| is_so(op));
     acknowledged.filter_map(|(place, op)| Some((op.reply.as_ref()?.zxid, place))).collect()
+}
+
+/// The reconfigs by session and body.
+fn reconfigs(observed: &Observed) -> BTreeMap<(SessionId, Vec<u8>), usize> {
+    let asked = observed.ops.iter().enumerate().filter(|(_, op)| op.op == Op::Reconfig);
+    asked.map(|(place, op)| ((op.session, op.body.clone()), place)).collect()
 }
 
 /// The connections that have a frame to look at, in the order of the zxid that the frame speaks of.
@@ -255,6 +274,8 @@ struct Replay<'o> {
     changes: Vec<(Zxid, ModelChange)>,
     connections: Vec<Progress>,
     acknowledged: BTreeMap<Zxid, usize>,
+    /// Those that were not judged yet.
+    reconfigs: BTreeMap<(SessionId, Vec<u8>), usize>,
     scratch: Vec<u8>,
 }
 
@@ -268,22 +289,34 @@ impl Replay<'_> {
                 self.model.come_back(*session, *member);
                 return Ok(());
             }
-            AppliedKind::End | AppliedKind::Config => {
+            AppliedKind::End => {
                 self.model.begin(*zxid, *time_ms);
-                match kind {
-                    AppliedKind::End => self.model.end(*session),
-                    _ => self.model.configure(body),
-                }
+                self.model.end(*session);
                 self.note_changes(*zxid);
                 return Ok(());
+            }
+            _ => {
+                return match self.members(applied) {
+                    Ok(answered) => answered,
+                    Err(why) => {
+                        let what = format!("{}, {:?}: {why}", show(applied), String::from_utf8_lossy(body));
+                        Err(Violation::new("the members are those that were asked for", at, what))
+                    }
+                };
             }
         };
         let Ok(request) = Request::decode(*op, &mut Reader::new(body)) else {
             return Err(Violation::new("writes are linearizable", at, format!("{} cannot be decoded", show(applied))));
         };
         self.model.begin(*zxid, *time_ms);
-        let outcome = self.model.apply(*session, *member, &request);
+        let outcome = self.model.apply(*session, *member, &request, body);
         self.note_changes(*zxid);
+        if *op == Op::Reconfig {
+            return match outcome {
+                Ok(_) => Ok(()),
+                Err(error) => self.reconfig_ends((*session, body.clone()), *zxid, Err(error)),
+            };
+        }
         let Some(&place) = self.acknowledged.get(zxid) else { return Ok(()) };
         let record = &self.observed.ops[place];
         let ops: Vec<MultiOp<'_>> = if let Request::Multi(ops) = &request { ops.iter().collect() } else { Vec::new() };
@@ -295,6 +328,45 @@ impl Replay<'_> {
         self.scratch.clear();
         put_reply(&mut self.scratch, record.xid, *zxid, response.as_ref().map_err(|error| *error));
         compare(record, &self.scratch, "writes are linearizable")
+    }
+
+    /// Takes in what becomes of the members; returns what is to be said of the answer that somebody got for it.
+    ///
+    /// Errors: what is wrong with the members.
+    fn members(&mut self, applied: &AppliedRequest) -> Result<Result<(), Violation>, String> {
+        let AppliedRequest { kind, zxid, time_ms, body, .. } = applied;
+        let text = String::from_utf8_lossy(body);
+        let (asked, result) = match kind {
+            AppliedKind::ConfigToCome => return self.model.members.come(&text).map(Ok),
+            AppliedKind::ReconfigDone => (self.model.members.done()?, Ok(())),
+            AppliedKind::ReconfigGivenUp => (self.model.members.given_up()?, Err(ErrorCode::NewConfigNoQuorum)),
+            _ => {
+                self.model.members.show(&text, *zxid)?;
+                self.model.begin(*zxid, *time_ms);
+                self.model.configure(body);
+                self.note_changes(*zxid);
+                return Ok(Ok(()));
+            }
+        };
+        Ok(self.reconfig_ends(asked, *zxid, result))
+    }
+
+    /// Whoever asked for a reconfig is told of its end, with the newest transaction then.
+    fn reconfig_ends(
+        &mut self,
+        asked: (SessionId, Vec<u8>),
+        zxid: Zxid,
+        result: Result<(), ErrorCode>,
+    ) -> Result<(), Violation> {
+        let Some(place) = self.reconfigs.remove(&asked) else { return Ok(()) };
+        let record = &self.observed.ops[place];
+        let response = self.model.config();
+        self.scratch.clear();
+        put_reply(&mut self.scratch, record.xid, zxid, result.map(|()| &response));
+        match record.reply.as_ref().is_some_and(|reply| reply.err == ErrorCode::SystemError.code()) {
+            true => Ok(()),
+            false => compare(record, &self.scratch, "reconfigs are answered when they end"),
+        }
     }
 
     fn note_changes(&mut self, zxid: Zxid) {

@@ -11,11 +11,14 @@ use grange_proto::wire::{TextList, put_texts};
 use grange_proto::{ErrorCode, Op, Reader, SessionId, Xid, Zxid};
 
 use super::finish::Phase;
+use super::operator::CONFIG_PATH;
 use super::{ClientIndex, ConnIndex, Task, World};
-use crate::check::{Frame, FrameKind, OpRecord, Reply};
-use crate::queue::{MS, Micros};
+use crate::check::{Frame, FrameKind, Observed, OpRecord, Reply};
+use crate::queue::{MS, Micros, SECOND};
 use crate::random::Random;
 
+/// How long an operator waits for the end of a reconfig.
+const RECONFIG_PATIENCE: Micros = 12 * SECOND;
 /// Requests under way on a connection at most.
 const PENDING_MAX: usize = 20;
 
@@ -75,10 +78,14 @@ pub(crate) struct Client {
     /// When it sent the last write that was answered.
     pub(crate) write_sent: Micros,
     is_leaving: bool,
+    /// Whether it may change the members, and does.
+    pub(crate) is_operator: bool,
+    /// The data of `/zookeeper/config` as it was last read.
+    pub(crate) config: Option<String>,
 }
 
 impl Client {
-    pub(crate) fn new(random: &mut Random) -> Client {
+    pub(crate) fn new(random: &mut Random, is_operator: bool) -> Client {
         let mut random = random.fork();
         Client {
             session: None,
@@ -97,6 +104,8 @@ impl Client {
             created: Vec::new(),
             write_sent: 0,
             is_leaving: false,
+            is_operator,
+            config: None,
             random,
         }
     }
@@ -112,6 +121,16 @@ impl Client {
     /// Returns true if it has a session on a connection.
     pub(crate) fn is_served(&self) -> bool {
         matches!(self.dial, Dial::Served(_))
+    }
+
+    /// Returns true if a reconfig of its has no answer.
+    pub(crate) fn awaits_reconfig(&self, observed: &Observed) -> bool {
+        self.pending.iter().any(|place| observed.ops[*place].op == Op::Reconfig)
+    }
+
+    /// How long it hears nothing before it gives a connection up: whatever comes behind a reconfig waits for its end.
+    fn patience(&self, observed: &Observed) -> Micros {
+        if self.is_operator && self.awaits_reconfig(observed) { RECONFIG_PATIENCE } else { self.timeout() * 2 / 3 }
     }
 
     fn timeout(&self) -> Micros {
@@ -204,9 +223,9 @@ impl World {
         let is_calm = self.phase != Phase::Chaos;
         let think = self.setup.think;
         let own = &mut self.clients[client];
-        let timeout = own.timeout();
+        let (timeout, patience) = (own.timeout(), own.patience(&self.observed));
         let mut next = self.now + own.random.around(think);
-        if self.now - own.heard > timeout * 2 / 3 || (!is_calm && own.random.chance(3)) {
+        if self.now - own.heard > patience || (!is_calm && own.random.chance(3)) {
             self.hang_up(client, conn);
         } else if !is_calm && own.random.chance(2) {
             // As long as it takes for the session to expire, or nearly.
@@ -239,6 +258,7 @@ impl World {
             let xid = match op {
                 Op::Ping => Xid::PING,
                 Op::SetWatches | Op::SetWatches2 => Xid::SET_WATCHES,
+                Op::Auth => Xid::AUTH,
                 _ => {
                     own.next_xid += 1;
                     Xid(own.next_xid)
@@ -249,7 +269,16 @@ impl World {
             if *op == Op::Sync {
                 own.sync_floor = self.acknowledged;
             }
-            let floor = if is_write { self.acknowledged } else { own.sync_floor };
+            if *op == Op::Reconfig && own.is_operator {
+                self.reconfig_sent = Some(self.now);
+            }
+            let floor = match op {
+                // It does not look at any state.
+                Op::Auth => Zxid::ZERO,
+                _ if is_write => self.acknowledged,
+                _ if self.setup.linearizable_reads && *op != Op::Ping => self.acknowledged,
+                _ => own.sync_floor,
+            };
             own.pending.push_back(self.observed.ops.len());
             let (session, body, op) = (session.id, body.clone(), *op);
             self.observed.ops.push(OpRecord { session, xid, op, body, sent: self.now, floor, reply: None });
@@ -315,6 +344,10 @@ impl World {
         own.dial = Dial::Served(conn);
         own.is_leaving = false;
         self.trace.line(self.now, || format!("client {client} has session {id} on {conn}"));
+        if self.clients[client].is_operator {
+            self.observed.knowledge.operators.insert(id);
+            self.send_requests(client, conn, &[super::operator::password()]);
+        }
         if let Some(body) = self.clients[client].registry.set_again(seen) {
             self.send_requests(client, conn, &[(Op::SetWatches2, body)]);
         }
@@ -376,8 +409,7 @@ impl World {
             return self.violated("real-time order of writes", what);
         }
         if !is_write && zxid < floor {
-            let what =
-                format!("client {client} reads at {zxid} after a sync that was sent when {floor} was acknowledged");
+            let what = format!("client {client} reads at {zxid}, but {floor} was acknowledged before, as it must see");
             return self.violated("real-time order after sync", what);
         }
         self.learn(client, place);
@@ -394,6 +426,18 @@ impl World {
             own.registry = Registry::default();
         }
         let mut reader = Reader::new(&reply.payload[ReplyHeader::WIRE_BYTES..]);
+        let shows_config = match &request {
+            Request::Reconfig(_) => true,
+            Request::GetData(read) => read.path == CONFIG_PATH,
+            _ => false,
+        };
+        if shows_config
+            && reply.err == 0
+            && let Ok(Response::Data(Some(text), _)) = Response::decode(*op, &mut reader)
+        {
+            own.config = Some(String::from_utf8_lossy(text).into_owned());
+            return;
+        }
         if let Request::Create(create) = &request
             && reply.err == 0
             && let Ok(Response::Path(path) | Response::PathStat(path, _)) = Response::decode(*op, &mut reader)

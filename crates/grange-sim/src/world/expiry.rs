@@ -52,9 +52,11 @@ impl World {
                 AppliedKind::Request(Op::CloseSession) => drop(self.lives.remove(&session)),
                 AppliedKind::End => {
                     let Some(life) = self.lives.remove(&session) else { continue };
-                    // What no leader of this term has decided is judged by what is known now.
-                    let decided = self.given_up.get(&(session, *term)).copied();
-                    let early = decided.unwrap_or_else(|| self.early_by(&life));
+                    // What a leader of another term has decided means nothing: it may have heard less.
+                    let Some(early) = self.given_up.get(&(session, *term)).copied() else {
+                        let what = format!("{session} was ended in term {term}, whose leader had not given it up");
+                        return Err(Violation::new("sessions live until they expire", *at, what));
+                    };
                     if early > 0 {
                         let what = format!("{session} was given up {early} us too early, in term {term}: {life:?}");
                         return Err(Violation::new("sessions live until they expire", *at, what));
@@ -69,7 +71,9 @@ impl World {
 
     /// Returns by how much it is too early to give a session up.
     fn early_by(&self, life: &Life) -> Micros {
-        let is_calm = self.now - self.last_trouble > life.timeout + SECOND;
+        // Clients of a member that is taken out are not heard of until they have gone elsewhere.
+        let last_trouble = self.last_trouble.max(self.members.changed);
+        let is_calm = self.now - last_trouble > life.timeout + SECOND;
         let tolerance = match self.servers.len() {
             1 => EARLY_MAX_ALONE,
             _ if is_calm => EARLY_MAX_CALM,

@@ -136,11 +136,6 @@ impl World {
         self.servers[server].disk.set_faults(faults);
     }
 
-    /// A disk may be lost only where the others have everything: this is no test of what cannot work.
-    fn may_lose(&self, server: ServerIndex) -> bool {
-        self.setup.participants >= 3 && self.is_whole_but(server)
-    }
-
     fn resign(&mut self, server: ServerIndex) {
         if let Some(process) = &mut self.servers[server].process {
             process.is_resigning = true;

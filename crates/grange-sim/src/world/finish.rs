@@ -79,10 +79,13 @@ impl World {
 
     /// Says what does not work yet.
     fn what_is_missing(&self, since: Micros) -> Option<String> {
+        if self.members.now.wish.is_some() || self.members.now.is_joint {
+            return Some(format!("a change of the members is under way: {:?}", self.members.now));
+        }
         for (index, server) in self.servers.iter().enumerate() {
             match server.awake() {
                 None => return Some(format!("server {index} does not run")),
-                Some(process) if !process.replica.is_serving() => {
+                Some(process) if !process.replica.is_serving() && self.is_member(index) => {
                     return Some(format!("server {index} does not serve: {:?}", process.replica.probe()));
                 }
                 Some(_) => {}
@@ -92,25 +95,10 @@ impl World {
         Some(format!("client {idle} has no write answered"))
     }
 
-    /// Returns true if every member but this one serves and has applied everything, and all that are to vote do.
-    pub(crate) fn is_whole_but(&self, server: ServerIndex) -> bool {
-        let last = self.history.last_zxid();
-        let mut others = self.servers.iter().enumerate().filter(|(index, _)| *index != server);
-        others.all(|(_, other)| {
-            other.process.as_ref().is_some_and(|process| {
-                let probe = process.replica.probe();
-                process.replica.is_serving()
-                    && process.replica.tree().last_zxid() == last
-                    && probe.applied == probe.last
-                    && probe.voters == self.setup.participants
-            })
-        })
-    }
-
     /// Says in what members differ from the history.
     fn what_differs(&self) -> Option<String> {
         let last = self.history.requests().last()?;
-        for (index, server) in self.servers.iter().enumerate() {
+        for (index, server) in self.servers.iter().enumerate().filter(|(index, _)| self.is_member(*index)) {
             let Some(process) = &server.process else { return Some(format!("server {index} does not run")) };
             let tree = process.replica.tree();
             if tree.last_zxid() != last.request.zxid {
@@ -126,7 +114,7 @@ impl World {
         self.stats.elections = self.history.elections();
         let model = replay(&self.history, &self.observed)?;
         for server in 0..self.servers.len() {
-            if let Some(process) = &self.servers[server].process {
+            if let Some(process) = self.servers[server].process.as_ref().filter(|_| self.is_member(server)) {
                 self.compare(server, process.replica.tree(), &model)?;
             }
             self.look_for_leftovers(server)?;
@@ -160,6 +148,8 @@ impl World {
 
     /// After all clients have left, a member holds nothing of theirs.
     fn look_for_leftovers(&mut self, server: ServerIndex) -> Result<(), Violation> {
+        // One that was taken out hears no more of sessions that end.
+        let is_member = self.is_member(server);
         let own = &mut self.servers[server];
         let Some(process) = &mut own.process else { return Ok(()) };
         let mut actions = Vec::new();
@@ -168,7 +158,8 @@ impl World {
         for action in actions {
             if let grange_replica::Action::Inspected { report, .. } = action
                 && let grange_replica::Report::Summary(summary) = *report
-                && (summary.connections, summary.watches.total, summary.outstanding, summary.sessions) != (0, 0, 0, 0)
+                && let sessions = if is_member { summary.sessions } else { 0 }
+                && (summary.connections, summary.watches.total, summary.outstanding, sessions) != (0, 0, 0, 0)
             {
                 let what = format!(
                     "server {server} has {} connections, {} watches, {} requests, {} sessions",

@@ -293,7 +293,8 @@ impl World {
     fn found_if_all_are_blank(&mut self, server: ServerIndex) {
         let participants = 0..self.setup.participants;
         let founds = self.servers[server].process.as_ref().is_none_or(|process| process.founds);
-        if server != 0 || founds || self.servers.len() == 1 || !self.is_blank(server) {
+        let may_found = self.servers[server].may_found && self.setup.founders() > 1;
+        if founds || !may_found || !self.is_blank(server) {
             return;
         }
         let linked_and_blank = |other: ServerIndex| {

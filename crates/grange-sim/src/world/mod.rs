@@ -6,6 +6,7 @@ mod expiry;
 mod faults;
 mod finish;
 mod link;
+mod operator;
 mod server;
 mod workload;
 
@@ -23,6 +24,7 @@ use expiry::Life;
 use faults::Mend;
 use finish::Phase;
 use link::{Link, Transfer};
+use operator::NewestMembers;
 use server::Server;
 
 /// A place in the list of servers.
@@ -74,6 +76,8 @@ pub(crate) enum Task {
     Fault,
     /// A fault ends.
     Mend(Mend),
+    /// The operator looks after the servers.
+    Operator,
     /// Time to see whether the run has come further.
     Look,
 }
@@ -131,6 +135,10 @@ pub(crate) struct World {
     pub(crate) given_up: BTreeMap<(grange_proto::SessionId, u64), Micros>,
     /// When anything was last wrong.
     pub(crate) last_trouble: Micros,
+    /// The members as of the newest change that anybody has applied.
+    pub(crate) members: NewestMembers,
+    /// When a reconfig was last sent by somebody who may.
+    pub(crate) reconfig_sent: Option<Micros>,
     /// How many requests of the history were looked at for new sessions.
     pub(crate) sessions_noted: usize,
     pub(crate) violation: Option<Violation>,
@@ -163,6 +171,8 @@ impl World {
             lives: BTreeMap::new(),
             given_up: BTreeMap::new(),
             last_trouble: 0,
+            members: NewestMembers::default(),
+            reconfig_sent: None,
             sessions_noted: 0,
             violation: None,
             next_run: 0,
@@ -177,7 +187,7 @@ impl World {
     fn populate(&mut self) {
         let setup = format!("{:?}", self.setup);
         self.trace.line(0, || setup);
-        for index in 0..self.setup.participants + self.setup.observers {
+        for index in 0..self.setup.founders() + self.setup.spares {
             let server = Server::new(index, &self.setup, &mut self.random);
             self.servers.push(server);
             let at = self.random.below(200 * MS);
@@ -186,14 +196,21 @@ impl World {
         for high in 0..self.servers.len() {
             self.links.extend((0..high).map(|low| Link::new(low, high)));
         }
+        let founders = self.servers[..self.setup.founders()].iter().enumerate();
+        self.observed.knowledge.founders =
+            founders.map(|(at, own)| (server::server_id(at), own.spec.clone())).collect();
+        self.observed.knowledge.is_enabled = self.setup.reconfig;
         for index in 0..self.setup.clients {
-            let client = Client::new(&mut self.random);
+            let client = Client::new(&mut self.random, index < self.setup.operators);
             self.clients.push(client);
             let at = self.random.below(SECOND);
             self.wake_client(index, at);
         }
         self.queue.push(100 * MS, Task::Look);
         self.queue.push(50 * MS, Task::Links);
+        if self.setup.spares > 0 {
+            self.queue.push(SECOND, Task::Operator);
+        }
         if !self.setup.faults.is_empty() {
             let at = SECOND + self.random.around(self.setup.fault_pause);
             self.queue.push(at, Task::Fault);
@@ -236,6 +253,7 @@ impl World {
             Task::Client(client, timer) => self.client(client, timer),
             Task::Fault => self.fault(),
             Task::Mend(mend) => self.mend(mend),
+            Task::Operator => self.operate(),
             Task::Look => return self.look(),
         }
         Ok(())

@@ -15,6 +15,7 @@ use grange_server::storage::retention::Retention;
 use grange_server::storage::snapshot::SnapshotStore;
 use grange_tree::Policy;
 
+use super::operator::is_of_members;
 use super::{ConnIndex, Run, ServerIndex, Task, World};
 use crate::clock::Clock;
 use crate::queue::{MS, Micros};
@@ -29,6 +30,8 @@ pub(crate) const SESSION_TIMEOUT_MS_MAX: i32 = 4_000;
 const SYNC_TIME_MAX: Micros = 2_000 * MS;
 /// How often a full disk is tried again.
 const SPACE_POLL: Micros = 250 * MS;
+/// What `super:admin` comes to, as Apache's DigestAuthenticationProvider prints it.
+const SUPER_DIGEST: &str = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
 /// Snapshots that a member keeps.
 const SNAPSHOTS_KEEP: usize = 2;
 
@@ -53,6 +56,8 @@ pub(crate) struct Server {
     /// When the process goes on, if it stands still.
     pub(crate) paused_until: Option<Micros>,
     pub(crate) troubles: Troubles,
+    /// Whether it may found an ensemble: not with a disk in the place of another one.
+    pub(crate) may_found: bool,
     /// Whether a start is in the queue.
     pub(crate) boots: bool,
     pub(crate) random: Random,
@@ -79,7 +84,8 @@ pub(crate) struct Process {
 
 impl Server {
     pub(crate) fn new(index: usize, setup: &Setup, random: &mut Random) -> Server {
-        let role = if index < setup.participants { Role::Participant } else { Role::Observer };
+        let observes = (setup.participants..setup.founders()).contains(&index);
+        let role = if observes { Role::Observer } else { Role::Participant };
         let port = u16::try_from(index).expect("there are few servers");
         let peer =
             PeerAddress { host: format!("s{}", index + 1), quorum_port: 2000 + port, election_port: 3000 + port };
@@ -92,6 +98,7 @@ impl Server {
             process: None,
             paused_until: None,
             troubles: Troubles::default(),
+            may_found: index == 0,
             boots: true,
             random: random.fork(),
         }
@@ -123,8 +130,8 @@ impl World {
     }
 
     fn config(&mut self, server: ServerIndex, founds: bool) -> ReplicaConfig {
-        let servers =
-            (0..self.servers.len()).map(|other| (server_id(other), self.servers[other].spec.clone())).collect();
+        let listed = (0..self.servers.len()).filter(|other| *other < self.setup.founders() || *other == server);
+        let servers = listed.map(|other| (server_id(other), self.servers[other].spec.clone())).collect();
         let member = self.member(server);
         let own = &mut self.servers[server];
         own.starts += 1;
@@ -136,15 +143,15 @@ impl World {
                 member,
                 run: own.starts,
                 founds,
-                servers: if self.setup.participants + self.setup.observers == 1 { Vec::new() } else { servers },
+                servers: if self.setup.founders() == 1 && server == 0 { Vec::new() } else { servers },
                 read_only_mode: false,
-                linearizable_reads: false,
+                linearizable_reads: self.setup.linearizable_reads,
             },
             tick_ms: self.setup.tick_ms,
             session_timeout_ms_min: SESSION_TIMEOUT_MS_MIN,
             session_timeout_ms_max: SESSION_TIMEOUT_MS_MAX,
-            policy: Policy { extended_types: true, ..Policy::default() },
-            super_digest: None,
+            policy: Policy { extended_types: true, reconfig: self.setup.reconfig, ..Policy::default() },
+            super_digest: Some(SUPER_DIGEST.to_owned()),
             reaping: Reaping { interval_ms: 1_500, per_minute_max: 1_000, never_used_ms: 2_000 },
             snapshots: SnapshotPolicy { requests: self.setup.snapshot_requests, log_bytes: 1 << 20 },
             genesis,
@@ -155,7 +162,7 @@ impl World {
     pub(crate) fn boot(&mut self, server: ServerIndex) {
         self.servers[server].boots = false;
         if self.servers[server].process.is_none() {
-            let founds = self.servers.len() == 1;
+            let founds = self.setup.founders() == 1 && self.servers[server].may_found;
             self.start(server, founds);
         }
     }
@@ -295,7 +302,15 @@ impl World {
         }
         let id = self.servers[server].identity.0;
         heard.into_iter().for_each(|session| self.note_life(session));
+        let changes_members = applied.iter().flat_map(|entry| &entry.requests).any(is_of_members);
+        let known = self.history.requests().len();
         let checked = self.history.applied(server, applied, self.now);
+        if changes_members {
+            self.trace.line(self.now, || {
+                format!("server {server} applies {}", self.history.describe_members(is_of_members, known))
+            });
+            self.note_members(server, probe.applied);
+        }
         let checked = checked.and_then(|()| self.history.probed(server, id, probe, self.now));
         let checked = checked.and_then(|()| self.check_expiry(&expired, probe.term));
         if let Err(violation) = checked {
@@ -490,8 +505,10 @@ impl World {
         own.disk = SimDisk::new(own.random.next());
         own.identity = new_identity(&mut own.random);
         own.starts = 0;
+        own.may_found = false;
         own.troubles.is_damaged = false;
         let identity = own.identity;
+        self.observed.knowledge.lost_disks.insert(server_id(server));
         self.trace.line(self.now, || format!("server {server} has an empty disk and is member {identity}"));
         self.boot_later(server);
     }
@@ -562,7 +579,7 @@ impl Process {
     }
 }
 
-fn server_id(server: ServerIndex) -> u8 {
+pub(crate) fn server_id(server: ServerIndex) -> u8 {
     u8::try_from(server + 1).expect("there are few servers")
 }
 

@@ -77,6 +77,10 @@ impl World {
         let acl = open_acl();
         let acl = AclList::decode(&mut Reader::new(&acl)).expect("it was just encoded");
         let own = &mut self.clients[client];
+        if self.setup.reconfig && own.random.chance(if own.is_operator { 100 } else { 5 }) {
+            return self.draw_config_requests(client, out);
+        }
+        let own = &mut self.clients[client];
         let kind = own.random.weighted(KINDS);
         let data = next_data(client, &mut own.counter, &mut own.random);
         let random = &mut own.random;
@@ -112,7 +116,7 @@ impl World {
     }
 }
 
-fn encoded(request: &Request<'_>) -> (Op, Vec<u8>) {
+pub(crate) fn encoded(request: &Request<'_>) -> (Op, Vec<u8>) {
     let mut body = Vec::new();
     request.encode(&mut body);
     (request.op(), body)
