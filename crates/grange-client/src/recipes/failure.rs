@@ -7,6 +7,7 @@ use zookeeper_client::Error as ClientError;
 
 use super::entries::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
 use super::error::{LockError, is_session_end};
+use super::held::Loss;
 
 /// Why a queue, a barrier, a counter or another recipe failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,24 @@ pub enum RecipeError {
         /// What was held.
         path: String,
     },
+    /// What was held may be somebody else's by now.
+    #[error("{path} is held no longer: {loss}")]
+    Lost {
+        /// The znode that made this one the holder.
+        path: String,
+        /// Why.
+        loss: Loss,
+    },
+    /// An item or a member is called what no znode can be called.
+    #[error("{name:?} cannot be the name of {what}: {why}")]
+    Name {
+        /// What has that name, such as "an item".
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The data of a counter is not a number, or the result is none.
     #[error("{path} {why}")]
     Number {
@@ -72,6 +91,7 @@ impl RecipeError {
         match self {
             RecipeError::Request { source, .. } => is_session_end(source),
             RecipeError::Unknown { .. } => true,
+            RecipeError::Lost { loss, .. } => *loss == Loss::SessionEnded,
             RecipeError::Lock(error) => error.is_session_end(),
             _ => false,
         }

@@ -97,16 +97,32 @@ pub struct Held {
 impl Held {
     /// Starts to watch over a znode that makes us the holder.
     pub(crate) fn new(own: Own, czxid: i64, confirmed_at: Instant) -> Held {
+        let monitor = Monitor::new(&own, czxid);
+        Held::until(own, czxid, async move { monitor.run(confirmed_at).await })
+    }
+
+    /// Starts to watch over one more znode of a session that has its confirmations already: `session` resolves when it
+    /// may end. Costs a watch, and no requests from then on.
+    pub(crate) fn beside(own: Own, czxid: i64, session: impl Future<Output = Loss> + Send + 'static) -> Held {
+        let monitor = Monitor::new(&own, czxid);
+        Held::until(own, czxid, async move {
+            tokio::select! {
+                loss = monitor.watch() => loss,
+                loss = session => loss,
+            }
+        })
+    }
+
+    fn until(own: Own, czxid: i64, end: impl Future<Output = Loss> + Send + 'static) -> Held {
         let (sender, loss) = watch::channel(None);
         let is_releasing = Arc::new(AtomicBool::new(false));
-        let monitor = Monitor { client: own.client().clone(), path: own.path(), czxid };
-        let released = Arc::clone(&is_releasing);
+        let (released, path) = (Arc::clone(&is_releasing), own.path());
         let monitor = tokio::spawn(async move {
-            let mut loss = monitor.run(confirmed_at).await;
+            let mut loss = end.await;
             if loss == Loss::Deleted && released.load(Ordering::Relaxed) {
                 loss = Loss::Released;
             } else {
-                debug!(path = %monitor.path, %loss, "no longer held");
+                debug!(%path, %loss, "no longer held");
             }
             sender.send_replace(Some(loss));
         });
@@ -162,6 +178,10 @@ struct Monitor {
 }
 
 impl Monitor {
+    fn new(own: &Own, czxid: i64) -> Monitor {
+        Monitor { client: own.client().clone(), path: own.path(), czxid }
+    }
+
     /// Returns when the znode may have gone.
     async fn run(&self, confirmed_at: Instant) -> Loss {
         tokio::select! {

@@ -1,11 +1,13 @@
 //! Where contenders stand, and what a look at them shows.
 
+use std::future::Future;
+
 use grange_proto::ZnodePath;
 use zookeeper_client::{Client, Error as ClientError, Stat};
 
 use super::contender::{Contender, Place};
 use super::error::{LockError, request};
-use super::held::Held;
+use super::held::{Held, Loss};
 use super::names::{Layout, Role, in_order};
 use super::parents::child;
 use crate::retry::retry;
@@ -30,6 +32,17 @@ impl Line {
         let mut place = Place::join(self, role).await?;
         place.wait(self).await?;
         Ok(Held::new(place.own, place.czxid, place.confirmed_at))
+    }
+
+    /// Like [`Line::acquire`], in a session that has its confirmations already: `session` resolves when it may end.
+    pub(crate) async fn acquire_beside(
+        &self,
+        role: Role,
+        session: impl Future<Output = Loss> + Send + 'static,
+    ) -> Result<Held, LockError> {
+        let mut place = Place::join(self, role).await?;
+        place.wait(self).await?;
+        Ok(Held::beside(place.own, place.czxid, session))
     }
 
     /// Returns `None`, and leaves the line, if somebody stands before us.

@@ -11,6 +11,7 @@
 //! | [`Barrier`] | | all until it is taken down |
 //! | [`DoubleBarrier`] | | a group of known size until all have come, and until all leave |
 //! | [`Counter`] | | nobody: a change is tried again |
+//! | [`SetPartitioner`] | one member per item, each its share | members for the shares of the others, when the party changes |
 //! | [`Party`] | | nobody: it tells who is there |
 //! | [`Lease`] | one, for a time that the server measures | nobody |
 //! | [`DataWatch`], [`ChildrenWatch`], [`TreeCache`] | | for the next change |
@@ -62,6 +63,7 @@ mod marker;
 mod names;
 mod own;
 mod parents;
+mod partitioner;
 mod party;
 mod queue;
 mod read_write_lock;
@@ -75,6 +77,7 @@ pub use entries::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Priority, PriorityError, bat
 pub use failure::RecipeError;
 pub use lease::{Lease, LeaseState};
 pub use locking_queue::{Item, LockingQueue};
+pub use partitioner::{Partition, PartitionItem, PartitionState, SetPartitioner};
 pub use party::{Party, PartyLayout};
 pub use queue::Queue;
 pub use watch::{CachedNode, ChildrenWatch, DataWatch, TreeCache, TreeChange, TreeReads};

@@ -1,11 +1,14 @@
 //! Who is there: an ephemeral znode per member. kazoo's `Party` and `ShallowParty`.
 
 use grange_proto::ZnodePath;
+use tokio::time::Instant;
 use uuid::Uuid;
 use zookeeper_client::{Client, Error as ClientError};
 
 use super::failure::{RecipeError, request};
+use super::held::Held;
 use super::marker::{create_own, delete, ensure_path};
+use super::own::Own;
 use super::parents::child;
 use crate::retry::retry;
 
@@ -51,6 +54,32 @@ impl Party {
             Ok(()) | Err(ClientError::NodeExists) => Ok(()),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Becomes a member for as long as the value lives, and watches over the session meanwhile.
+    pub(crate) async fn enter(&self) -> Result<Held, RecipeError> {
+        let mut own = Own::named(&self.client, &self.path, self.name.clone());
+        self.join().await?;
+        own.found(self.name.clone());
+        let path = own.path();
+        let look = || {
+            let sent_at = Instant::now();
+            // The sync shows that the leader has heard of the session since.
+            let (sync, stat) = (self.client.sync(&path), self.client.check_stat(&path));
+            async move {
+                sync.await?;
+                Ok((stat.await?, sent_at))
+            }
+        };
+        match retry(look).await.map_err(request("cannot join the party", &self.path))? {
+            (Some(stat), sent_at) => Ok(Held::new(own, stat.czxid, sent_at)),
+            (None, _) => Err(RecipeError::NotHeld { path }),
+        }
+    }
+
+    /// Returns the name of this member's znode, which no other member has.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Ceases to be a member; returns false if it was none.

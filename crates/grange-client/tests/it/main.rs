@@ -5,6 +5,7 @@
 mod apache;
 mod faults;
 mod herd;
+mod partitions;
 mod proxy;
 mod queues;
 mod recipe;
