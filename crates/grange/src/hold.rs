@@ -1,14 +1,8 @@
 //! Running a command while a lock, a lease or the lead is held: what `lock`, `semaphore` and `elect` have in common.
 //!
-//! The command is a process group of its own ([`child`]). It gets the terminal if we have it ([`terminal`]) and the
-//! signals that we get ([`signals`]), and ends with us ([`orphan`]). When what it runs under is lost it is told to end,
-//! and killed after a while.
+//! How it runs is told in [`crate::command`]. When what it runs under is lost it is told to end, and killed after a while.
 
-mod child;
 mod list;
-pub(crate) mod orphan;
-mod signals;
-mod terminal;
 
 use std::ffi::OsString;
 use std::io;
@@ -21,8 +15,7 @@ use grange_client::{Client, ZnodePath, close};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::child::{Child, Event, Status};
-use self::signals::Signals;
+use crate::command::{Child, Event, Signals, Status};
 use crate::connection::{ConnectionArgs, connect};
 use crate::context::Context;
 use crate::error::CommandError;

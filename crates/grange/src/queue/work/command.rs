@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::hold::orphan::dies_with_parent;
+use crate::command::orphan::dies_with_parent;
 
 /// The variables by which a command knows its item.
 const QUEUE: &str = "GRANGE_QUEUE";

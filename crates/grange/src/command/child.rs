@@ -13,7 +13,7 @@ use super::{signals, terminal};
 
 /// What happens to the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// It has ended.
     Ended(Status),
     /// A signal has stopped it.
@@ -22,14 +22,14 @@ pub(super) enum Event {
 
 /// How a process has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(crate) enum Status {
     Exited(i32),
     Killed(i32),
 }
 
 impl Status {
     /// Returns the exit status by which a shell would report it.
-    pub(super) fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         let code = match self {
             Status::Exited(code) => code,
             Status::Killed(signal) => 128 + signal,
@@ -40,7 +40,7 @@ impl Status {
 
 /// A command that runs. Dropping the value kills it: without us it must not go on.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     group: Pid,
     events: mpsc::UnboundedReceiver<Event>,
     has_ended: bool,
@@ -50,7 +50,7 @@ impl Child {
     /// Starts a command in a process group of its own, which gets the terminal if we have it.
     ///
     /// To be called on the main thread: the kernel kills the command when the thread that started it ends.
-    pub(super) fn start(command: &[OsString], environment: &[(&str, String)]) -> io::Result<Child> {
+    pub(crate) fn start(command: &[OsString], environment: &[(&str, String)]) -> io::Result<Child> {
         let (program, arguments) = command.split_first().expect("the arguments demand a command");
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
@@ -64,7 +64,7 @@ impl Child {
     }
 
     /// Returns what happens next. Nothing does after the end.
-    pub(super) async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => {
                 self.has_ended |= matches!(event, Event::Ended(_));
@@ -75,13 +75,13 @@ impl Child {
     }
 
     /// Sends a signal to the command and everything in its group.
-    pub(super) fn send(&self, signal: Signal) {
+    pub(crate) fn send(&self, signal: Signal) {
         // Fails only if all of them have ended.
         let _ = kill_process_group(self.group, signal);
     }
 
     /// Lets the command go on, in the foreground if we are there.
-    pub(super) fn resume(&self) {
+    pub(crate) fn resume(&self) {
         if terminal::belongs_to(getpgrp()) {
             terminal::give(self.group);
         }
@@ -97,7 +97,7 @@ impl Child {
     }
 
     /// Stops the command, and us too: with a terminal as soon as it has stopped.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.send(Signal::TSTP);
         if !terminal::is_there() {
             signals::stop();
@@ -107,7 +107,7 @@ impl Child {
     /// After the command has stopped: stops our own process group too, as Ctrl-Z would have done if the command were in
     /// it, so that the shell notices. Without a terminal it was stopped by somebody who meant it alone. Returns true if
     /// we are going to be stopped, until SIGCONT.
-    pub(super) fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         let is_meant = terminal::is_there() && self.is_stopped();
         if is_meant {
             self.take_terminal_back();

@@ -26,14 +26,14 @@ const PASSED_ON: [Signal; 10] = [
 
 /// The signals sent to this process, from when the value was made.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     receiver: mpsc::Receiver<Signal>,
     asked_to_end: bool,
 }
 
 impl Signals {
     /// Catches all of them, except those that whoever started us wants ignored (`nohup`).
-    pub(super) fn catch() -> io::Result<Signals> {
+    pub(crate) fn catch() -> io::Result<Signals> {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let ignored = ignored();
         for number in PASSED_ON.into_iter().filter(|number| ignored & mask(*number) == 0) {
@@ -50,7 +50,7 @@ impl Signals {
     }
 
     /// Returns the next one.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match self.receiver.recv().await {
             Some(signal) => {
                 // SIGHUP asks many a service to read its configuration again.
@@ -63,7 +63,7 @@ impl Signals {
     }
 
     /// Returns the next one that asks us to end.
-    pub(super) async fn end(&mut self) -> Signal {
+    pub(crate) async fn end(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
             if asks_to_end(signal) {
@@ -76,13 +76,13 @@ impl Signals {
     }
 
     /// Tells whether one of them, other than SIGHUP, has asked us to end.
-    pub(super) fn asked_to_end(&self) -> bool {
+    pub(crate) fn asked_to_end(&self) -> bool {
         self.asked_to_end
     }
 }
 
 /// Does what SIGTSTP does to who does not catch it. Returns when we are continued.
-pub(super) fn stop() {
+pub(crate) fn stop() {
     // A process may always signal itself.
     let _ = kill_process(getpid(), Signal::STOP);
 }
