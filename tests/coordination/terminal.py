@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A command that `grange lock` runs has the terminal: it reads what is typed, Ctrl-C ends it, Ctrl-Z stops it for a while."""
+"""A command that `grange lock` or `grange barrier enter` runs has the terminal: it reads what is typed, Ctrl-C ends it, Ctrl-Z
+stops it for a while. Ctrl-C reaches a command of `grange watch`, too."""
 from __future__ import annotations
 
 import argparse
@@ -71,22 +72,32 @@ def expect(what: str, found: object, wanted: object) -> None:
         raise SystemExit(f"{what}: {found!r} instead of {wanted!r}")
 
 
-def run(environment: dict[str, str]) -> None:
-    lock = [grange_server.binary(), "lock", "/terminal", "--session-timeout", "20"]
-
-    terminal = Terminal([*lock, "--", "sh", "-c", "echo ready; read line; echo got $line; exit 4"], environment)
+def has_terminal(holder: list[str], environment: dict[str, str]) -> None:
+    terminal = Terminal([*holder, "--", "sh", "-c", "echo ready; read line; echo got $line; exit 4"], environment)
     terminal.until("ready")
     terminal.type("hello\n")
     terminal.until("got hello")
     expect("status after a line was read", terminal.status(), 4)
 
     # Not a shell: Debian's loses a Ctrl-C that comes while it forks.
-    terminal = Terminal([*lock, "--", "cat"], environment)
+    terminal = Terminal([*holder, "--", "cat"], environment)
     terminal.type("ready\n")
     terminal.until("ready")  # what was typed
     terminal.until("ready")  # what `cat` has read
     terminal.type("\x03")
     expect("status after Ctrl-C", terminal.status(), 128 + signal.SIGINT)
+
+
+def run(environment: dict[str, str]) -> None:
+    lock = [grange_server.binary(), "lock", "/terminal", "--session-timeout", "20"]
+    has_terminal(lock, environment)
+    has_terminal([grange_server.binary(), "barrier", "enter", "/barrier", "-n", "1"], environment)
+
+    watch = [grange_server.binary(), "watch", "/", "--initial", "--", "sh", "-c", "echo ready; exec sleep 60"]
+    terminal = Terminal(watch, environment)
+    terminal.until("ready")
+    terminal.type("\x03")
+    expect("status of a watch after Ctrl-C", terminal.status(), 128 + signal.SIGINT)
 
     shell = Terminal(["bash", "--norc", "--noprofile", "-i"], dict(environment, PS1="prompt> "))
     shell.until("prompt>")

@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::num::NonZero;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use grange_client::Client;
 use grange_client::recipes::{Barrier, DoubleBarrier};
 use grange_proto::ZnodePath;
+use rustix::process::Signal;
 use rustix::system::uname;
 use serde_json::json;
-use tokio::process::Command;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::command::{Child, Input, Signals, Status, cannot_start, ended, ended_by};
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -20,11 +22,15 @@ use crate::output::{Output, harmless_line};
 use crate::recipe_error::failed;
 use crate::wait::WaitArgs;
 
+/// How long a member that does not wait for the others may take to leave; after that the end of its session does it.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Let processes on many machines wait for each other
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 success, 1 the wait is over and the barrier still stands (wait), not all have come \
-                        (enter), or it did not stand (remove), 2 wrong usage, 3 failure."
+                        (enter), or it did not stand (remove), 2 wrong usage, 3 failure; that of CMD if it is not 0 \
+                        (128+N if signal N ended it), 126 or 127 if it cannot be run or is not there."
 )]
 pub(crate) struct BarrierArgs {
     #[command(flatten)]
@@ -124,26 +130,71 @@ async fn enter(
     command: &[OsString],
 ) -> Result<Result<(), CommandError>, CommandError> {
     let size = usize::try_from(count.get()).map_err(CommandError::usage)?;
+    let mut signals = Signals::catch().map_err(CommandError::failure)?;
     let mut barrier = DoubleBarrier::new(client.clone(), path.clone(), size, id);
-    let entered = barrier.enter_until(deadline).await.map_err(failed)?;
+    let entered = tokio::select! {
+        entered = barrier.enter_until(deadline) => entered.map_err(failed)?,
+        // The end of the session takes the member away.
+        signal = signals.end() => return Err(ended_by(signal)),
+    };
     if entered {
-        let ran = run_inside(command).await;
-        barrier.leave().await.map_err(failed)?;
+        let ran = run_inside(&barrier, path, command, &mut signals).await;
+        // Ctrl-C on a terminal goes to the command only.
+        let interrupt = ran.as_ref().ok().filter(|status| **status == Status::Killed(Signal::INT.as_raw()));
+        let asked_by = signals.asked_by_other_than_hangup().or(interrupt.map(|_| Signal::INT));
+        let ran = ran.and_then(ended);
+        let left = leave(&mut barrier, asked_by, &mut signals).await;
+        if let (Err(_), Err(error)) = (&ran, &left)
+            && !error.is_silent()
+        {
+            // The exit status will be the command's, which does not tell of this.
+            eprint!("{error}");
+        }
         ran?;
+        left?;
     }
     Ok(answer(entered, || format!("fewer than {count} have come to {}", harmless_line(path.as_str()))))
 }
 
-/// Runs the command; a status other than 0 becomes ours.
-async fn run_inside(command: &[OsString]) -> Result<(), CommandError> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let status = Command::new(program).args(arguments).status().await.map_err(|error| {
-        CommandError::usage(error).context(format!("cannot run {}", harmless_line(&program.to_string_lossy())))
-    })?;
-    match (status.success(), status.code().and_then(|code| u8::try_from(code).ok())) {
-        (true, _) => Ok(()),
-        (false, Some(code)) => Err(CommandError::status(code)),
-        (false, None) => Err(CommandError::failure(anyhow!("the command ended with {status}"))),
+/// Leaves, and waits until the others do; who was asked to end by a signal does not wait.
+async fn leave(
+    barrier: &mut DoubleBarrier,
+    asked_by: Option<Signal>,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
+    if let Some(signal) = asked_by {
+        let _ = timeout(LEAVE_TIMEOUT, barrier.leave_at_once()).await;
+        return Err(ended_by(signal));
+    }
+    tokio::select! {
+        left = barrier.leave() => left.map_err(failed),
+        signal = signals.end() => Err(ended_by(signal)),
+    }
+}
+
+/// Runs the command, if there is one, and tells when this member counts no longer.
+async fn run_inside(
+    barrier: &DoubleBarrier,
+    path: &ZnodePath,
+    command: &[OsString],
+    signals: &mut Signals,
+) -> Result<Status, CommandError> {
+    if command.is_empty() {
+        return Ok(Status::Exited(0));
+    }
+    let mut child = Child::start(command, &[], Input::Ours).map_err(|error| cannot_start(command, &error))?;
+    let lost = barrier.lost();
+    tokio::pin!(lost);
+    let mut is_lost = false;
+    loop {
+        tokio::select! {
+            status = child.run(signals) => return Ok(status),
+            loss = &mut lost, if !is_lost => {
+                is_lost = true;
+                let path = harmless_line(path.as_str());
+                eprintln!("{path}: {loss}; CMD goes on, but the others no longer wait for its end");
+            }
+        }
     }
 }
 

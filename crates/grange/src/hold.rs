@@ -1,36 +1,23 @@
 //! Running a command while a lock, a lease or the lead is held: what `lock`, `semaphore` and `elect` have in common.
 //!
-//! The command is a process group of its own ([`child`]). It gets the terminal if we have it ([`terminal`]) and the
-//! signals that we get ([`signals`]), and ends with us ([`orphan`]). When what it runs under is lost it is told to end,
-//! and killed after a while.
+//! How it runs is told in [`crate::command`]. When what it runs under is lost it is told to end, and killed after a while.
 
-mod child;
 mod list;
-pub(crate) mod orphan;
-mod signals;
-mod terminal;
 
 use std::ffi::OsString;
-use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use grange_client::recipes::{Election, Held, Layout, Lock, LockError, Loss, Semaphore};
 use grange_client::{Client, ZnodePath, close};
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::child::{Child, Event, Status};
-use self::signals::Signals;
+use crate::command::{Child, Input, Signals, Status, cannot_start, ended, ended_by};
 use crate::connection::{ConnectionArgs, connect};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::output::harmless_line;
-
-/// The exit status of a shell for a command that is not there, and for one that cannot be run.
-const STATUS_NOT_FOUND: u8 = 127;
-const STATUS_NOT_EXECUTABLE: u8 = 126;
 
 /// How long it takes until a person is told for whom we wait.
 const TELL_AFTER: Duration = Duration::from_millis(500);
@@ -158,16 +145,16 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
         loop {
             let began = Instant::now();
             match self.turn(&mut signals).await? {
-                Turn::Ended(status) if signals.asked_to_end() => return ended(status),
+                Turn::Ended(status) if signals.asked_by_other_than_hangup().is_some() => return ended(status),
                 Turn::Ended(status) => self.say(&format!("CMD ended with status {}", status.code())),
-                Turn::Lost(loss) if signals.asked_to_end() => {
+                Turn::Lost(loss) if signals.asked_by_other_than_hangup().is_some() => {
                     return Err(CommandError::failure(anyhow!("{} was lost while CMD ran: {loss}", self.path)));
                 }
                 Turn::Lost(_) => {}
             }
             tokio::select! {
                 () = sleep_until(began + pause) => {}
-                signal = signals.end() => return Err(CommandError::status(code_of(signal))),
+                signal = signals.end() => return Err(ended_by(signal)),
             }
         }
     }
@@ -184,7 +171,7 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
         let mut session = None;
         let obtained = tokio::select! {
             obtained = self.obtain(&mut session) => obtained,
-            signal = signals.end() => Err(CommandError::status(code_of(signal))),
+            signal = signals.end() => Err(ended_by(signal)),
         };
         // Dropping what waited leaves the line, and closing the session waits for that.
         let (client, held) = match (session, obtained) {
@@ -255,52 +242,25 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
             ("GRANGE_LOCK_ZNODE", held.path()),
             ("GRANGE_LOCK_TOKEN", held.token().to_string()),
         ];
-        let mut child = Child::start(&self.args.command, &environment).map_err(|error| self.cannot_start(&error))?;
+        let started = Child::start(&self.args.command, &environment, Input::Ours);
+        let mut child = started.map_err(|error| cannot_start(&self.args.command, &error))?;
         let lost = held.lost();
         tokio::pin!(lost);
-        let (mut loss, mut kill_at, mut are_stopped) = (None, None, false);
+        let mut loss = None;
         let status = loop {
             tokio::select! {
-                event = child.event() => match event {
-                    Event::Ended(status) => break status,
-                    // One of several stops may be reported only when we have been continued.
-                    Event::Stopped => are_stopped = are_stopped || child.stopped(),
-                },
-                signal = signals.next() => match signal {
-                    Signal::CONT => {
-                        are_stopped = false;
-                        child.resume();
-                    }
-                    Signal::TSTP => child.stop(),
-                    signal => child.send(signal),
-                },
+                status = child.run(signals) => break status,
                 found = &mut lost, if loss.is_none() => {
                     self.say(&format!("lost: {found}; ending CMD"));
-                    (loss, kill_at) = (Some(found), Some(Instant::now() + grace));
-                    child.send(Signal::TERM);
-                    // One that is stopped would not see it.
-                    child.send(Signal::CONT);
-                }
-                () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
-                    kill_at = None;
-                    child.send(Signal::KILL);
+                    loss = Some(found);
+                    child.end_within(grace);
                 }
             }
         };
         let Some(loss) = loss else { return Ok(Turn::Ended(status)) };
         // What it has started does not hold it either.
-        child.send(Signal::KILL);
+        child.kill();
         Ok(Turn::Lost(loss))
-    }
-
-    fn cannot_start(&self, error: &io::Error) -> CommandError {
-        let status = match error.kind() {
-            io::ErrorKind::NotFound => STATUS_NOT_FOUND,
-            _ => STATUS_NOT_EXECUTABLE,
-        };
-        let program = self.args.command.first().map(|program| harmless_line(&program.to_string_lossy()));
-        let program = program.unwrap_or_default();
-        CommandError::failure(anyhow!("{error}")).context(format!("cannot run {program}")).with_status(status)
     }
 
     fn say(&self, text: &str) {
@@ -317,18 +277,6 @@ impl From<LayoutArg> for Layout {
             LayoutArg::CuratorLatch => Layout::CuratorLatch,
         }
     }
-}
-
-/// Ends as the command has.
-fn ended(status: Status) -> Result<(), CommandError> {
-    match status.code() {
-        0 => Ok(()),
-        code => Err(CommandError::status(code)),
-    }
-}
-
-fn code_of(signal: Signal) -> u8 {
-    Status::Killed(signal.as_raw()).code()
 }
 
 fn default_id() -> String {

@@ -7,6 +7,7 @@
 mod barrier;
 mod bench;
 mod called_as;
+mod command;
 mod completions;
 mod connection;
 mod context;

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
+use grange_client::ConnectOptions;
 use grange_proto::ZnodePath;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use crate::command::Signals;
 use crate::connection::{self, ConnectionArgs};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -28,7 +30,8 @@ use crate::watch::hook::Hook;
                         changes of the znode's data and of its list of children. Changes that follow each other quickly \
                         may be told as one; the newest state is always told, also after an outage or a lost session.\n\n\
                         With a command: it is run after each change, with the lines on standard input; what changes while \
-                        it runs is told to its next run.\n\n\
+                        it runs is told to its next run. SIGTERM, SIGINT, SIGHUP and SIGQUIT are passed on to a \
+                        run, which has 10 seconds to end, and end the watching.\n\n\
                         Exit status: 0 success, 1 the wait is over without a change, 2 wrong usage, 3 failure."
 )]
 pub(crate) struct WatchArgs {
@@ -59,11 +62,30 @@ pub(crate) struct WatchArgs {
 pub(crate) async fn run(cx: &Context, args: WatchArgs) -> Result<(), CommandError> {
     let options = args.connection.options()?;
     let client = connection::connect(&options).await?;
-    let mut follower = Follower::start(client, args.path.clone(), args.recursive).await.map_err(failed)?;
-    let mut sink = match args.command.is_empty() {
-        true => Sink::Print { cx },
-        false => Sink::Run(Hook::new(args.command.clone(), args.path.as_str())),
+    let follower = Follower::start(client, args.path.clone(), args.recursive).await.map_err(failed)?;
+    if args.command.is_empty() {
+        return follow(&args, &options, follower, &Sink::Print { cx }).await;
+    }
+    let mut signals = Signals::catch().map_err(CommandError::failure)?;
+    let hook = Hook::new(&args.command, args.path.as_str());
+    let sink = Sink::Run(&hook);
+    let following = async {
+        let followed = follow(&args, &options, follower, &sink).await;
+        // However that ended, what was seen is told.
+        hook.close();
+        Ok::<_, CommandError>(followed)
     };
+    let (followed, ()) = tokio::try_join!(following, hook.run(&mut signals))?;
+    followed
+}
+
+/// Tells changes until there were enough of them, or too few in time.
+async fn follow(
+    args: &WatchArgs,
+    options: &ConnectOptions,
+    mut follower: Follower,
+    sink: &Sink<'_>,
+) -> Result<(), CommandError> {
     let (mut count, mut is_first) = (0, true);
     loop {
         let deadline = args.wait.map(|wait| Instant::now() + Duration::from_secs(u64::from(wait.get())));
@@ -72,17 +94,14 @@ pub(crate) async fn run(cx: &Context, args: WatchArgs) -> Result<(), CommandErro
             None => next.await,
             Some(deadline) => match timeout_at(deadline, next).await {
                 Ok(told) => told,
-                Err(_elapsed) => {
-                    sink.finish().await?;
-                    return Err(CommandError::negative(anyhow!("nothing has changed in time")));
-                }
+                Err(_elapsed) => return Err(CommandError::negative(anyhow!("nothing has changed in time"))),
             },
         };
         let change = match told {
             Ok(change) => change,
             Err(error) if error.is_session_end() => {
                 tracing::warn!("the session was lost; opening another one");
-                let client = connection::connect(&options).await?;
+                let client = connection::connect(options).await?;
                 follower = follower.with_client(client).await.map_err(failed)?;
                 continue;
             }
@@ -97,10 +116,10 @@ pub(crate) async fn run(cx: &Context, args: WatchArgs) -> Result<(), CommandErro
         if is_first && !args.initial {
             continue;
         }
-        sink.tell(&change, &follower, args.json).await?;
+        sink.tell(&change, &follower, args.json)?;
         count += 1;
         if args.count.is_some_and(|most| count >= most.get()) {
-            return sink.finish().await;
+            return Ok(());
         }
     }
 }
@@ -108,11 +127,11 @@ pub(crate) async fn run(cx: &Context, args: WatchArgs) -> Result<(), CommandErro
 /// Where changes go.
 enum Sink<'a> {
     Print { cx: &'a Context },
-    Run(Hook),
+    Run(&'a Hook<'a>),
 }
 
 impl Sink<'_> {
-    async fn tell(&mut self, change: &Change, follower: &Follower, json: bool) -> Result<(), CommandError> {
+    fn tell(&self, change: &Change, follower: &Follower, json: bool) -> Result<(), CommandError> {
         let line =
             if json { object(change, follower).to_string() } else { format!("{} {}", change.word(), change.path()) };
         match self {
@@ -121,14 +140,10 @@ impl Sink<'_> {
                 out.line(&line)?;
                 out.finish()
             }
-            Sink::Run(hook) => hook.tell(line).await,
-        }
-    }
-
-    async fn finish(self) -> Result<(), CommandError> {
-        match self {
-            Sink::Print { .. } => Ok(()),
-            Sink::Run(hook) => hook.finish().await,
+            Sink::Run(hook) => {
+                hook.tell(line);
+                Ok(())
+            }
         }
     }
 }

@@ -10,11 +10,14 @@
 //! left behind which was killed does not let the next one in: it is removed by a member that finds itself alone with it.
 
 use grange_proto::ZnodePath;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
 use uuid::Uuid;
 use zookeeper_client::{Acls, Client, CreateMode, Error as ClientError, EventType, OneshotWatcher};
 
+use super::error::is_session_end;
 use super::failure::{RecipeError, request};
+use super::held::{LOST_PAUSE, Loss};
 use super::marker::{create_own, delete, ensure_path};
 use super::parents::child;
 use crate::retry::retry;
@@ -125,6 +128,36 @@ impl DoubleBarrier {
         self.forget().await?;
         self.is_in = false;
         Ok(())
+    }
+
+    /// Leaves without waiting for the others.
+    pub async fn leave_at_once(&mut self) -> Result<(), RecipeError> {
+        let failed = request("cannot leave the barrier", &self.path);
+        delete(&self.client, &child(self.path.as_str(), READY)).await.map_err(&failed)?;
+        self.forget().await?;
+        self.is_in = false;
+        Ok(())
+    }
+
+    /// Resolves when this one is a member no longer, though it has not left: the session has ended, or somebody deleted
+    /// its znode. The others then do not wait for it.
+    pub async fn lost(&self) -> Loss {
+        let member = self.member();
+        loop {
+            match retry(|| self.client.check_and_watch_stat(&member)).await {
+                Ok((None, _)) => return Loss::Deleted,
+                Ok((Some(_), watcher)) => {
+                    if watcher.changed().await.session_state.is_terminated() {
+                        return Loss::SessionEnded;
+                    }
+                }
+                Err(error) if is_session_end(&error) => return Loss::SessionEnded,
+                Err(error) => {
+                    debug!(member, %error, "cannot watch the znode of a member");
+                    sleep(LOST_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Returns true between entering and leaving.

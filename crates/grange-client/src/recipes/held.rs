@@ -30,7 +30,7 @@ use crate::retry::retry;
 const CONFIRMATIONS: u32 = 10;
 
 /// How long the pause is after a confirmation that lost its connection; the next one waits for a connection by itself.
-const LOST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LOST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long after the last confirmation the lock counts as lost.
 fn safe_part(session_timeout: Duration) -> Duration {

@@ -1,72 +1,11 @@
 //! Commands that run while something is held: what they see, how they end, and what is left when they are killed.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-use crate::program::{Outcome, grange, run};
-use crate::server::{Apache, GrangeServer, Server};
+use crate::running::{Ours, Running, on};
+use crate::server::{Apache, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Our server with its data.
-struct Ours {
-    server: GrangeServer,
-    _data: TempDir,
-}
-
-impl Ours {
-    fn start() -> Ours {
-        let data = tempfile::tempdir().unwrap();
-        let server = GrangeServer::start(&["--data", data.path().to_str().unwrap()]);
-        Ours { server, _data: data }
-    }
-}
-
-impl Server for Ours {
-    fn servers(&self) -> String {
-        self.server.servers()
-    }
-}
-
-/// Runs a subcommand to its end.
-fn on(server: &dyn Server, arguments: &[&str]) -> Outcome {
-    run(grange().env("GRANGE_SERVERS", server.servers()).args(arguments), b"")
-}
-
-/// A subcommand whose command says a word on standard output when it runs.
-struct Running {
-    process: Child,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(server: &dyn Server, arguments: &[&str]) -> Running {
-        let mut command = grange();
-        command.env("GRANGE_SERVERS", server.servers()).args(arguments);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        Running { process, stdout }
-    }
-
-    /// Waits for the next line of the command.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.process.id())).status();
-        assert!(sent.unwrap().success());
-    }
-
-    fn end(self) -> Outcome {
-        self.process.wait_with_output().unwrap().into()
-    }
-}
 
 /// Waits until the contenders of a lock call themselves this.
 fn stand(server: &dyn Server, subcommand: &[&str], ids: &[&str]) {

@@ -5,6 +5,7 @@
 #[path = "../../../grange-client/tests/it/apache.rs"]
 mod apache;
 mod client;
+mod command;
 mod command_line;
 mod crash;
 mod disk;
@@ -13,6 +14,7 @@ mod layering;
 mod lock;
 mod program;
 mod queue;
+mod running;
 mod serve;
 mod server;
 mod shell;

@@ -1,6 +1,5 @@
 //! `grange queue work`: runs a command for each item.
 
-mod command;
 mod signals;
 mod worker;
 

@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,11 +12,15 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::command::{Child, Input, Status, cannot_run};
 use crate::error::CommandError;
-use crate::output::harmless_line;
-use crate::queue::work::command::{About, Running};
 use crate::queue::work::signals::Signals;
 use crate::recipe_error::failed;
+
+/// The variables by which a command knows its item.
+const QUEUE: &str = "GRANGE_QUEUE";
+const NAME: &str = "GRANGE_ITEM";
+const ATTEMPT: &str = "GRANGE_ATTEMPT";
 
 /// The part of the session's timeout that a command may take to end when its item is lost.
 const LOST_PART: u32 = 5;
@@ -61,7 +63,7 @@ pub(super) enum Ending {
 
 /// What came of a command.
 enum Outcome {
-    Ended(ExitStatus),
+    Ended(Status),
     /// A second signal came.
     Aborted,
     /// Somebody else may have the item.
@@ -100,18 +102,18 @@ async fn take(queue: &LockingQueue, plan: &Plan) -> Result<Option<Item>, RecipeE
 async fn work_on(item: Item, queue: &LockingQueue, plan: &Plan, signals: &Signals) -> Result<(), CommandError> {
     let name = item.name().to_owned();
     let attempt = item.given_back().saturating_add(1);
-    let about = About { queue: queue.path().as_str(), name: &name, attempt };
-    let mut running = match Running::start(&plan.command, &about) {
-        Ok(running) => running,
+    let environment = [(QUEUE, queue.path().to_string()), (NAME, name.clone()), (ATTEMPT, attempt.to_string())];
+    // The kernel kills it if this process dies, so that nobody works on an item that comes back.
+    let mut child = match Child::start(&plan.command, &environment, Input::Bytes(item.data().to_vec())) {
+        Ok(child) => child,
         Err(error) => {
             item.release().await.map_err(failed)?;
-            let program = plan.command[0].to_string_lossy();
-            return Err(CommandError::usage(error).context(format!("cannot run {}", harmless_line(&program))));
+            return Err(CommandError::usage(error).context(cannot_run(&plan.command)));
         }
     };
     let lost = item.lost();
     let outcome = tokio::select! {
-        ended = running.finish(item.data()) => Outcome::Ended(ended.map_err(CommandError::failure)?),
+        status = child.ended() => Outcome::Ended(status),
         () = signals.aborting() => Outcome::Aborted,
         loss = lost => {
             warn!(item = name, %loss, "the item was lost; its command is ended");
@@ -119,18 +121,18 @@ async fn work_on(item: Item, queue: &LockingQueue, plan: &Plan, signals: &Signal
         }
     };
     let (result, done) = match outcome {
-        Outcome::Ended(status) if status.success() => ("done", item.consume().await),
+        Outcome::Ended(status) if status.is_success() => ("done", item.consume().await),
         Outcome::Ended(status) => {
-            warn!(item = name, attempt, "the command ended with {}", said(status));
+            warn!(item = name, attempt, "the command ended with {status}");
             settle_failed(item, plan, queue, attempt).await
         }
         Outcome::Aborted => {
-            running.end(plan.grace).await;
+            end(&mut child, plan.grace).await;
             ("returned", item.release().await)
         }
         Outcome::Lost => {
             // Two fifths of the session's timeout are left until somebody else can have the item.
-            running.end(plan.grace.min(queue.session_timeout() / LOST_PART)).await;
+            end(&mut child, plan.grace.min(queue.session_timeout() / LOST_PART)).await;
             drop(item);
             ("lost", Ok(()))
         }
@@ -145,6 +147,14 @@ async fn work_on(item: Item, queue: &LockingQueue, plan: &Plan, signals: &Signal
         Err(error) => return Err(failed(error)),
     };
     tell(plan, queue, &name, attempt, result)
+}
+
+/// Asks a command and all that it started to end, and ends them after `grace`.
+async fn end(child: &mut Child, grace: Duration) {
+    child.end_within(grace);
+    child.ended().await;
+    // What it has started does not have the item either.
+    child.kill();
 }
 
 /// Gives a failed item back, or moves it aside.
@@ -174,12 +184,4 @@ fn tell(plan: &Plan, queue: &LockingQueue, name: &str, attempt: u32, result: &st
     }
     let object = json!({ "path": queue.path().as_str(), "name": name, "attempt": attempt, "result": result });
     writeln!(io::stdout().lock(), "{object}").map_err(CommandError::output)
-}
-
-fn said(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "no status".to_owned(),
-    }
 }

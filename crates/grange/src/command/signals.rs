@@ -26,14 +26,15 @@ const PASSED_ON: [Signal; 10] = [
 
 /// The signals sent to this process, from when the value was made.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     receiver: mpsc::Receiver<Signal>,
-    asked_to_end: bool,
+    /// The last one that asked us to end, SIGHUP only if there was no other.
+    asked_by: Option<Signal>,
 }
 
 impl Signals {
     /// Catches all of them, except those that whoever started us wants ignored (`nohup`).
-    pub(super) fn catch() -> io::Result<Signals> {
+    pub(crate) fn catch() -> io::Result<Signals> {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let ignored = ignored();
         for number in PASSED_ON.into_iter().filter(|number| ignored & mask(*number) == 0) {
@@ -46,15 +47,16 @@ impl Signals {
                 }
             });
         }
-        Ok(Signals { receiver, asked_to_end: false })
+        Ok(Signals { receiver, asked_by: None })
     }
 
     /// Returns the next one.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match self.receiver.recv().await {
             Some(signal) => {
-                // SIGHUP asks many a service to read its configuration again.
-                self.asked_to_end |= asks_to_end(signal) && signal != Signal::HUP;
+                if asks_to_end(signal) && (signal != Signal::HUP || self.asked_by.is_none()) {
+                    self.asked_by = Some(signal);
+                }
                 signal
             }
             // Every one is ignored.
@@ -63,7 +65,7 @@ impl Signals {
     }
 
     /// Returns the next one that asks us to end.
-    pub(super) async fn end(&mut self) -> Signal {
+    pub(crate) async fn end(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
             if asks_to_end(signal) {
@@ -75,9 +77,14 @@ impl Signals {
         }
     }
 
-    /// Tells whether one of them, other than SIGHUP, has asked us to end.
-    pub(super) fn asked_to_end(&self) -> bool {
-        self.asked_to_end
+    /// Returns the one that has asked us to end, if one has.
+    pub(crate) fn asked_by(&self) -> Option<Signal> {
+        self.asked_by
+    }
+
+    /// The same for who runs a command that SIGHUP may only ask to read its configuration again.
+    pub(crate) fn asked_by_other_than_hangup(&self) -> Option<Signal> {
+        self.asked_by.filter(|signal| *signal != Signal::HUP)
     }
 }
 
@@ -87,7 +94,8 @@ pub(super) fn stop() {
     let _ = kill_process(getpid(), Signal::STOP);
 }
 
-fn asks_to_end(signal: Signal) -> bool {
+/// Tells whether a process that gets this signal is to end.
+pub(super) fn asks_to_end(signal: Signal) -> bool {
     matches!(signal, Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT)
 }
 

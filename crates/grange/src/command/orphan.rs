@@ -11,7 +11,7 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 ///
 /// SIGKILL, because nobody is left who could insist after a SIGTERM. It reaches the child itself, not what the child has
 /// started.
-pub(crate) fn dies_with_parent(command: &mut Command) -> &mut Command {
+pub(super) fn dies_with_parent(command: &mut Command) -> &mut Command {
     let parent = getpid();
     let before_exec = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
