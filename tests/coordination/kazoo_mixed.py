@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""kazoo and `grange` on the same queues, barriers and counters: run by mixed_recipes.py with kazoo's Python."""
+"""kazoo and `grange` on the same queues, barriers, counters and sets: run by mixed_recipes.py with kazoo's Python."""
 from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from typing import IO
 
 from kazoo.client import KazooClient
 
@@ -16,7 +19,7 @@ COUNT = 60
 
 
 def main() -> int:
-    server, binary = sys.argv[1:]
+    server, binary, share_out = sys.argv[1:]
     environment = dict(os.environ, GRANGE_SERVERS=server, GRANGE_CONFIG="/dev/null")
     client = KazooClient(hosts=server)
     client.start()
@@ -100,12 +103,70 @@ def main() -> int:
             assert mine.value == 10 * step, mine.value
             assert float(grange("counter", *flags, path)) == mine.value
 
+    def set_partitioner() -> None:
+        """kazoo's member and two of ours: what each has as they come and go is everything, once."""
+        mine = client.SetPartitioner("/set", tuple("abcde"), identifier="2", time_boundary=0.3)
+        shares, ended = {}, threading.Event()
+
+        def take_part() -> None:
+            while not ended.is_set():
+                assert not mine.failed
+                if mine.release:
+                    shares.pop("2", None)
+                    mine.release_set()
+                elif mine.acquired:
+                    shares["2"] = "".join(mine)
+                time.sleep(0.02)
+
+        def follow(id: str, lines: IO[str]) -> None:
+            for line in lines:
+                word, *items = line.split()
+                shares[id] = "".join(items) if word == "acquired" else ""
+
+        def member(id: str) -> subprocess.Popen[str]:
+            command = [share_out, server, "/set", id, "0.3", *"abcde"]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            threading.Thread(target=follow, args=(id, process.stdout)).start()
+            return process
+
+        def expect(**expected: str) -> None:
+            expected = {id.removeprefix("_"): share for id, share in expected.items()}
+            deadline = time.monotonic() + SECONDS_MAX
+            while {id: share for id, share in dict(shares).items() if share} != expected:
+                assert time.monotonic() < deadline, (shares, expected)
+                time.sleep(0.02)
+
+        taking_part = threading.Thread(target=take_part, daemon=True)
+        taking_part.start()
+        expect(_2="abcde")
+        others = []
+        try:
+            others.append(member("3"))
+            expect(_2="ace", _3="bd")
+            others.append(member("1"))
+            expect(_1="ad", _2="be", _3="c")
+            others[0].send_signal(signal.SIGINT)
+            assert others[0].wait(SECONDS_MAX) == 0
+            expect(_1="ace", _2="bd")
+            ended.set()
+            taking_part.join()
+            mine.finish()
+            del shares["2"]
+            expect(_1="abcde")
+            others[1].send_signal(signal.SIGINT)
+            assert others[1].wait(SECONDS_MAX) == 0
+        finally:
+            ended.set()
+            for other in others:
+                other.kill()
+                other.wait()
+
     with tempfile.TemporaryDirectory(prefix="coordination-") as directory:
-        for test in (locking_queue, plain_queue, barrier, double_barrier, counter):
+        for test in (locking_queue, plain_queue, barrier, double_barrier, counter, set_partitioner):
             test()
             print(f"passed {test.__name__}", flush=True)
     client.stop()
-    print("kazoo and grange agree on queues, barriers and counters")
+    print("kazoo and grange agree on queues, barriers, counters and sets")
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kazoo and `grange` share queues, barriers and counters (kazoo_mixed.py), on one server."""
+"""kazoo and `grange` share queues, barriers, counters and sets (kazoo_mixed.py), on one server."""
 from __future__ import annotations
 
 import argparse
@@ -17,6 +17,15 @@ import kazoo_suite  # noqa: E402
 from server_process import Options, end_cleanly_on_sigterm  # noqa: E402
 
 
+def share_out() -> str:
+    """The example of grange-client that is a member of a set, as `cargo test` or `cargo build` made it."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target"))
+    example = target / "debug" / "examples" / "share_out"
+    if not example.exists():
+        sys.exit(f"{example} is not there; make it with cargo build -p grange-client --example share_out")
+    return str(example)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server", nargs="?", choices=("grange", "apache"), default="grange")
@@ -28,7 +37,7 @@ def main() -> int:
     with server_type(Options(tick_ms=500, fsync=False)) as server:
         python, source = kazoo_suite.prepare(args.cache)
         environment = dict(os.environ, PYTHONPATH=str(source), PYTHONDONTWRITEBYTECODE="1")
-        command = [str(python), str(HERE / "kazoo_mixed.py"), server.address_text, grange_server.binary()]
+        command = [str(python), str(HERE / "kazoo_mixed.py"), server.address_text, grange_server.binary(), share_out()]
         return subprocess.run(command, env=environment, timeout=300).returncode
 
 

@@ -51,7 +51,7 @@ impl Queue {
         Ok(Queue { client, path, marker: Mutex::new(marker), candidates: Mutex::default() })
     }
 
-    /// Puts items, all or none. [`batches`](entries::batches) makes batches that fit.
+    /// Puts items, all or none. [`batches`](super::batches) makes batches that fit.
     pub async fn put_all<T: AsRef<[u8]>>(&self, items: &[T], priority: Priority) -> Result<(), RecipeError> {
         check_batch(items)?;
         let prefix = priority.prefix(self.path.as_str());
