@@ -304,9 +304,9 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_does_not_end_is_killed_when_patience_is_over() {
-        // It is stopped when it no longer minds SIGTERM.
-        let mut stubborn = shell("trap '' TERM; kill -STOP $$; while :; do sleep 1; done", Input::Bytes(Vec::new()))
-            .with_patience(Duration::from_millis(100));
+        // It is stopped when it no longer minds SIGTERM; again, because starting it may have continued it.
+        let script = "trap '' TERM; while :; do kill -STOP $$; done";
+        let mut stubborn = shell(script, Input::Bytes(Vec::new())).with_patience(Duration::from_millis(100));
         let Some(Event::Stopped) = stubborn.events.recv().await else { panic!("it has not stopped") };
         stubborn.pass_on(Signal::TERM);
         assert_eq!(stubborn.ended().await, Status::Killed(Signal::KILL.as_raw()));

@@ -135,7 +135,7 @@ fn a_signal_reaches_a_hook_and_ends_the_watch() {
     assert_eq!(watch.line(), "usr1");
     watch.signal("TERM");
     assert_eq!(watch.line(), "term");
-    assert_eq!(watch.end().to_string(), "exit 143\n");
+    assert_eq!(watch.end().status, Some(143));
     let mut idle = Running::start(&server, &["watch", "/t", "--", "true"]);
     assert_eq!(idle.message(), "watching /t");
     idle.signal("INT");
