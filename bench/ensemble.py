@@ -276,6 +276,8 @@ def main() -> int:
         load = os.getloadavg()[0]
         benchmark.run()
     except ServerFailed as error:
+        # What was measured before is still worth seeing.
+        print(*table(benchmark.lines, benchmark.kinds, benchmark.kinds), sep="\n")
         print(error, file=sys.stderr)
         return 3
     except KeyboardInterrupt:
