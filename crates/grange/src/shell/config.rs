@@ -54,7 +54,7 @@ pub(super) struct ReconfigArgs {
     /// Only if the members have this version, in hexadecimal
     #[arg(short = 'v', value_name = "VERSION", value_parser = hexadecimal)]
     version: Option<i64>,
-    /// Servers to add or to change: N=HOST:PORT:PORT[:ROLE];PORT
+    /// Servers to add or to change, such as 4=HOST:PORT:PORT;PORT
     #[arg(long, value_name = "SERVER", conflicts_with_all = ["members", "file"], required_unless_present_any = ["remove", "members", "file"])]
     add: Vec<String>,
     /// Numbers of servers to remove
