@@ -10,6 +10,7 @@ the server could not be set up.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import pathlib
@@ -76,7 +77,17 @@ class CommandServer:
 
 
 def prepare(cache: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Makes the virtual environment and unpacks the suite; both are kept for the next run."""
+    """Makes the virtual environment and unpacks the suite; both are kept for the next run.
+
+    Tests that run at the same time wait for each other here.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "kazoo.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return prepare_alone(cache)
+
+
+def prepare_alone(cache: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     environment = cache / "kazoo-venv"
     python = environment / "bin" / "python"
     wanted = (HERE / "kazoo_requirements.txt").read_text()
