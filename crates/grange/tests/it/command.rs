@@ -78,8 +78,8 @@ fn a_signal_ends_the_wait_at_a_barrier_before_and_after() {
     assert_eq!(busy.line(), "inside");
     // The quick one is done, and waits for the other.
     stand_left(&server, "/b");
-    quick.signal("INT");
-    assert_eq!(quick.end().status, Some(130));
+    quick.signal("TERM");
+    assert_eq!(quick.end().status, Some(143));
     stand(&server, "/b", 1, false);
     busy.signal("TERM");
     assert_eq!(busy.end().status, Some(5));
@@ -138,8 +138,8 @@ fn a_signal_reaches_a_hook_and_ends_the_watch() {
     assert_eq!(watch.end().status, Some(143));
     let mut idle = Running::start(&server, &["watch", "/t", "--", "true"]);
     assert_eq!(idle.message(), "watching /t");
-    idle.signal("INT");
-    assert_eq!(idle.end().to_string(), "exit 130\n");
+    idle.signal("TERM");
+    assert_eq!(idle.end().to_string(), "exit 143\n");
     let missing = on(&server, &["watch", "/t", "--initial", "--", "/no/such/program"]);
     assert!(missing.status == Some(2) && missing.stderr.contains("cannot run /no/such/program"), "{missing}");
 }

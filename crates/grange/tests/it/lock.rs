@@ -70,8 +70,8 @@ fn signals_are_passed_on_and_end_the_wait() {
     holder.line();
     let waiting = Running::start(&server, &["lock", "/l", "--id", "b", "--", "true"]);
     stand(&server, &["lock", "/l"], &["a", "b"]);
-    waiting.signal("INT");
-    assert_eq!(waiting.end().status, Some(130));
+    waiting.signal("TERM");
+    assert_eq!(waiting.end().status, Some(143));
     let listed = on(&server, &["lock", "/l", "--list", "--json"]).json();
     assert_eq!(listed["contenders"].as_array().unwrap().len(), 1, "it has left the line: {listed}");
     holder.signal("USR1");

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -45,9 +47,14 @@ pub(crate) fn on(server: &dyn Server, arguments: &[&str]) -> Outcome {
     run(grange().env("GRANGE_SERVERS", server.servers()).args(arguments), b"")
 }
 
-/// A subcommand whose command says words on standard output when it runs.
+/// How long a subcommand may run; then it is killed, and the test sees how it ended.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A subcommand whose command says words on standard output when it runs. It does not outlive the value.
 pub(crate) struct Running {
     process: Child,
+    /// Dropped before the process is waited for: its number may belong to another one afterwards.
+    watchdog: Option<Sender<()>>,
     stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
 }
@@ -59,7 +66,14 @@ impl Running {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let stderr = BufReader::new(process.stderr.take().unwrap());
-        Running { process, stdout, stderr }
+        let (watchdog, ended) = channel();
+        let id = process.id();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                send("KILL", id);
+            }
+        });
+        Running { process, watchdog: Some(watchdog), stdout, stderr }
     }
 
     /// Waits for the next line of the command.
@@ -73,8 +87,7 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.process.id())).status();
-        assert!(sent.unwrap().success());
+        assert!(send(name, self.process.id()), "it has ended before the signal");
     }
 
     /// Waits for the end; what was read as lines is not in the outcome.
@@ -84,8 +97,22 @@ impl Running {
             scope.spawn(|| self.stderr.read_to_string(&mut stderr).unwrap());
             self.stdout.read_to_end(&mut stdout).unwrap();
         });
+        self.watchdog = None;
         Outcome { status: self.process.wait().unwrap().code(), stdout, stderr }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watchdog = None;
+        // Both fail only if it has been waited for.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn send(signal: &str, process: u32) -> bool {
+    Command::new("sh").arg("-c").arg(format!("kill -{signal} {process}")).status().unwrap().success()
 }
 
 fn line(lines: &mut impl BufRead) -> String {
