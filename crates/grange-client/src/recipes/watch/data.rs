@@ -1,70 +1,31 @@
 //! The data of one znode.
 
 use grange_proto::ZnodePath;
-use zookeeper_client::{Client, Error as ClientError, OneshotWatcher, Stat};
+use zookeeper_client::{Client, Stat};
 
-use crate::recipes::failure::{RecipeError, request};
-use crate::retry::retry;
-
-/// What failed requests were for.
-const DOING: &str = "cannot watch";
+use super::one::OneZnode;
+use crate::recipes::failure::RecipeError;
 
 /// Tells what the data of a znode are, and that it is not there.
 #[derive(Debug)]
-pub struct DataWatch {
-    client: Client,
-    path: ZnodePath,
-    watcher: Option<OneshotWatcher>,
-    /// What was told last: the creation and the change, or that there is no znode.
-    told: Option<Option<(i64, i64)>>,
-}
+pub struct DataWatch(OneZnode);
 
 impl DataWatch {
     /// Returns a watch on the znode at `path`, which may come later.
     pub fn new(client: Client, path: ZnodePath) -> DataWatch {
-        DataWatch { client, path, watcher: None, told: None }
+        DataWatch(OneZnode::new(client, path, "cannot watch"))
     }
 
     /// Goes on with another session, after the first one has ended.
-    pub fn with_client(self, client: Client) -> Self {
-        Self { client, watcher: None, ..self }
+    pub fn with_client(self, client: Client) -> DataWatch {
+        DataWatch(self.0.with_client(client))
     }
 
     /// Returns the data as they are the first time, and after that when they have changed; `None` without a znode.
     ///
     /// Errors: the session has ended, or the znode may not be read.
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Stat)>, RecipeError> {
-        loop {
-            if let Some(watcher) = self.watcher.take()
-                && watcher.changed().await.session_state.is_terminated()
-            {
-                return Err(request(DOING, &self.path)(ClientError::SessionExpired));
-            }
-            let state = self.read().await.map_err(request(DOING, &self.path))?;
-            let key = state.as_ref().map(|(_, stat)| (stat.czxid, stat.mzxid));
-            if self.told != Some(key) {
-                self.told = Some(key);
-                return Ok(state);
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<(Vec<u8>, Stat)>, ClientError> {
-        let path = self.path.as_str();
-        loop {
-            match retry(|| self.client.get_and_watch_data(path)).await {
-                Ok((data, stat, watcher)) => {
-                    self.watcher = Some(watcher);
-                    return Ok(Some((data, stat)));
-                }
-                Err(ClientError::NoNode) => {}
-                Err(error) => return Err(error),
-            }
-            let (stat, watcher) = retry(|| self.client.check_and_watch_stat(path)).await?;
-            if stat.is_none() {
-                self.watcher = Some(watcher);
-                return Ok(None);
-            }
-        }
+        let (client, path) = (self.0.client.clone(), self.0.path.clone());
+        self.0.next(|| client.get_and_watch_data(path.as_str()), |stat| stat.mzxid).await
     }
 }

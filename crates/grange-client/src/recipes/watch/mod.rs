@@ -9,6 +9,7 @@
 
 mod children;
 mod data;
+mod one;
 mod tree;
 
 pub use children::ChildrenWatch;
