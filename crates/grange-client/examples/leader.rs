@@ -17,6 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let election = Election::new(&client, "/elections/scheduler".parse()?, &std::process::id().to_string());
         let led = election.run(|token| async move {
             println!("leading with token {token}");
+            // In the place of what a leader does.
             tokio::time::sleep(Duration::from_secs(10)).await;
         });
         match led.await {

@@ -34,5 +34,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Where the backup goes, the token goes too: a store that has seen a larger one refuses it.
 async fn back_up(token: FencingToken) {
     println!("backing up with token {token}");
+    // In the place of the backup.
     tokio::time::sleep(Duration::from_secs(1)).await;
 }

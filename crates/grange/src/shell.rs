@@ -35,6 +35,7 @@ pub(crate) mod zkcli;
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use grange_client::{Client, Stat};
+use jiff::tz::TimeZone;
 
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
@@ -233,7 +234,7 @@ impl Session<'_> {
     }
 
     fn print_stat(&mut self, stat: &Stat) -> Result<(), CommandError> {
-        for line in stat_form::lines(stat) {
+        for line in stat_form::lines(&stat_form::record(stat), &TimeZone::UTC) {
             self.out.line(&line)?;
         }
         Ok(())

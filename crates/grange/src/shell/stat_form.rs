@@ -1,18 +1,19 @@
 //! A stat as zkCli prints it, and as JSON with the same names.
 
 use grange_client::Stat;
+use grange_proto::Zxid;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-/// Returns zkCli's eleven lines; times are in UTC.
-pub(super) fn lines(stat: &Stat) -> [String; 11] {
+/// Returns zkCli's eleven lines, with the times of a zone.
+pub(super) fn lines(stat: &grange_proto::Stat, zone: &TimeZone) -> [String; 11] {
     [
-        format!("cZxid = {:#x}", stat.czxid),
-        format!("ctime = {}", date(stat.ctime, &TimeZone::UTC)),
-        format!("mZxid = {:#x}", stat.mzxid),
-        format!("mtime = {}", date(stat.mtime, &TimeZone::UTC)),
-        format!("pZxid = {:#x}", stat.pzxid),
+        format!("cZxid = {}", stat.czxid),
+        format!("ctime = {}", date(stat.ctime_ms, zone)),
+        format!("mZxid = {}", stat.mzxid),
+        format!("mtime = {}", date(stat.mtime_ms, zone)),
+        format!("pZxid = {}", stat.pzxid),
         format!("cversion = {}", stat.cversion),
         format!("dataVersion = {}", stat.version),
         format!("aclVersion = {}", stat.aversion),
@@ -20,6 +21,23 @@ pub(super) fn lines(stat: &Stat) -> [String; 11] {
         format!("dataLength = {}", stat.data_length),
         format!("numChildren = {}", stat.num_children),
     ]
+}
+
+/// Returns a stat of the client library as the protocol's record.
+pub(super) fn record(stat: &Stat) -> grange_proto::Stat {
+    grange_proto::Stat {
+        czxid: Zxid(stat.czxid),
+        mzxid: Zxid(stat.mzxid),
+        pzxid: Zxid(stat.pzxid),
+        ctime_ms: stat.ctime,
+        mtime_ms: stat.mtime,
+        version: stat.version,
+        cversion: stat.cversion,
+        aversion: stat.aversion,
+        ephemeral_owner: stat.ephemeral_owner,
+        data_length: stat.data_length,
+        num_children: stat.num_children,
+    }
 }
 
 /// Returns the same as an object; numbers of 64 bits are hexadecimal text, because JSON readers round them, and times
@@ -41,7 +59,7 @@ pub(super) fn object(stat: &Stat) -> Value {
 }
 
 /// Formats milliseconds since 1970 as Java's `Date` does.
-pub(super) fn date(milliseconds: i64, zone: &TimeZone) -> String {
+fn date(milliseconds: i64, zone: &TimeZone) -> String {
     match Timestamp::from_millisecond(milliseconds) {
         Ok(time) => time.to_zoned(zone.clone()).strftime("%a %b %d %H:%M:%S %Z %Y").to_string(),
         Err(_) => format!("{milliseconds} ms"),

@@ -5,24 +5,11 @@ use jiff::tz::TimeZone;
 
 use super::printer::Printer;
 use crate::error::CommandError;
-use crate::shell::stat_form::date;
+use crate::shell::stat_form::lines;
 
 /// Prints the eleven lines.
 pub(super) fn print_stat(printer: &mut Printer, stat: &Stat) -> Result<(), CommandError> {
-    let zone = TimeZone::system();
-    for line in [
-        format!("cZxid = {}", stat.czxid),
-        format!("ctime = {}", date(stat.ctime_ms, &zone)),
-        format!("mZxid = {}", stat.mzxid),
-        format!("mtime = {}", date(stat.mtime_ms, &zone)),
-        format!("pZxid = {}", stat.pzxid),
-        format!("cversion = {}", stat.cversion),
-        format!("dataVersion = {}", stat.version),
-        format!("aclVersion = {}", stat.aversion),
-        format!("ephemeralOwner = {:#x}", stat.ephemeral_owner),
-        format!("dataLength = {}", stat.data_length),
-        format!("numChildren = {}", stat.num_children),
-    ] {
+    for line in lines(stat, &TimeZone::system()) {
         printer.line(&line)?;
     }
     Ok(())
