@@ -77,7 +77,10 @@ impl Follower {
     /// Goes on with another session.
     pub(super) async fn with_client(self, client: Client) -> Result<Follower, RecipeError> {
         Ok(match self {
-            Follower::Tree(cache) => Follower::Tree(Box::new(cache.with_client(client).await?)),
+            Follower::Tree(mut cache) => {
+                cache.reopen(client).await?;
+                Follower::Tree(cache)
+            }
             Follower::Node(node) => {
                 let (data, children) = (node.data.with_client(client.clone()), node.children.with_client(client));
                 Follower::Node(Box::new(Node { data, children, ..*node }))

@@ -11,11 +11,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grange-replica", &["grange-proto", "grange-tree"]),
     ("grange-server", &["grange-proto", "grange-tree", "grange-replica"]),
     ("grange-client", &["grange-proto"]),
+    ("grange-farm", &["grange-client", "grange-proto"]),
     ("grange-transfer", &["grange-client", "grange-proto"]),
     ("grange-bench", &["grange-proto"]),
     // The server for its storage only: torn writes must hit the code that ships.
     ("grange-sim", &["grange-proto", "grange-tree", "grange-replica", "grange-server"]),
-    ("grange", &["grange-proto", "grange-server", "grange-client", "grange-transfer", "grange-bench"]),
+    ("grange", &["grange-proto", "grange-server", "grange-client", "grange-farm", "grange-transfer", "grange-bench"]),
 ];
 
 /// Crates that decide and never act: given the same input, they return the same output.

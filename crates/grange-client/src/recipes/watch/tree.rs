@@ -149,16 +149,18 @@ impl TreeCache {
     }
 
     /// Goes on with another session, after the first one has ended: what changed meanwhile is told, and only that is read.
-    pub async fn with_client(self, client: Client) -> Result<TreeCache, RecipeError> {
+    ///
+    /// After an error the copy is as it was.
+    pub async fn reopen(&mut self, client: Client) -> Result<(), RecipeError> {
         let fresh = TreeCache::open(client, self.root.clone()).await?;
-        let is_recursive = matches!(fresh.source, Source::Recursive(_));
-        let mut cache = TreeCache { client: fresh.client, source: fresh.source, is_suspect: is_recursive, ..self };
-        if !is_recursive {
+        (self.client, self.source) = (fresh.client, fresh.source);
+        self.is_suspect = matches!(self.source, Source::Recursive(_));
+        if !self.is_suspect {
             // Each watch has to be set anew, which reads.
-            let paths: Vec<String> = cache.nodes.keys().cloned().collect();
-            paths.into_iter().for_each(|path| cache.mark(path, Scope::Children));
+            let paths: Vec<String> = self.nodes.keys().cloned().collect();
+            paths.into_iter().for_each(|path| self.mark(path, Scope::Children));
         }
-        Ok(cache)
+        Ok(())
     }
 
     fn new(client: Client, root: ZnodePath, source: Source) -> TreeCache {
@@ -229,10 +231,22 @@ impl TreeCache {
                 self.is_suspect = matches!(self.source, Source::Recursive(_));
             }
             EventType::Session => {}
-            EventType::NodeChildrenChanged | EventType::NodeCreated => self.mark(path, Scope::Children),
+            EventType::NodeChildrenChanged => self.mark(path, Scope::Children),
+            EventType::NodeCreated => {
+                let scope = self.scope_of_new();
+                self.mark(path, scope);
+            }
             _ => self.mark(path, Scope::Node),
         }
         Ok(())
+    }
+
+    /// What is read of a znode that was not known: with a recursive watch its data show whether it has children.
+    fn scope_of_new(&self) -> Scope {
+        match self.source {
+            Source::Recursive(_) => Scope::Node,
+            Source::Oneshot(_) => Scope::Children,
+        }
     }
 
     fn mark(&mut self, path: String, scope: Scope) {
@@ -283,17 +297,14 @@ impl TreeCache {
         let some: Vec<(String, Scope)> =
             self.stale.iter().take(REQUESTS_MAX).map(|(path, scope)| (path.clone(), *scope)).collect();
         match self.source {
-            Source::Recursive(_) => self.read_plainly(&some).await?,
+            Source::Recursive(_) => self.read_plainly(&some).await,
             Source::Oneshot(_) => {
                 for (path, _) in &some {
                     self.read_and_watch(path).await?;
                 }
+                Ok(())
             }
         }
-        for (path, _) in some {
-            self.stale.remove(&path);
-        }
-        Ok(())
     }
 
     async fn read_plainly(&mut self, some: &[(String, Scope)]) -> Result<(), ClientError> {
@@ -322,9 +333,14 @@ impl TreeCache {
         for ((path, scope), (data, list)) in some.iter().zip(read) {
             self.reads.data += 1;
             self.reads.lists += u64::from(*scope == Scope::Children);
-            self.learn(path, data);
-            if let Some((names, stat)) = list {
-                self.learn_children(path, &names, stat);
+            self.stale.remove(path);
+            let has_children = data.as_ref().is_some_and(|(_, stat)| stat.num_children > 0);
+            let is_new = self.learn(path, data);
+            match list {
+                Some((names, stat)) => self.learn_children(path, &names, stat),
+                // Most new znodes have none, and are not asked for a list.
+                None if is_new && has_children => self.mark(path.clone(), Scope::Children),
+                None => {}
             }
         }
         Ok(())
@@ -352,9 +368,11 @@ impl TreeCache {
             let (stat, watcher) = retry(|| self.client.check_and_watch_stat(path)).await?;
             self.listen(path, Kind::Data, watcher);
             if stat.is_some() {
-                self.mark(path.to_owned(), Scope::Children);
+                // It came back meanwhile, and stays marked.
+                return Ok(());
             }
         }
+        self.stale.remove(path);
         Ok(())
     }
 
@@ -364,8 +382,9 @@ impl TreeCache {
         }
     }
 
-    /// Takes in what a znode is now, with everything below it if it is not there.
-    fn learn(&mut self, path: &str, read: Option<(Vec<u8>, Stat)>) {
+    /// Takes in what a znode is now, with everything below it if it is not there. Tells whether it is another one than
+    /// before.
+    fn learn(&mut self, path: &str, read: Option<(Vec<u8>, Stat)>) -> bool {
         let Some((data, stat)) = read else {
             let below = format!("{path}/");
             let gone: Vec<String> =
@@ -374,23 +393,29 @@ impl TreeCache {
                 self.nodes.remove(&path);
                 self.changes.push_back(TreeChange::Deleted(path));
             }
-            return;
+            return false;
         };
         match self.nodes.entry(path.to_owned()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(CachedNode { data, stat });
                 self.changes.push_back(TreeChange::Created(path.to_owned()));
+                true
             }
             Entry::Occupied(mut known) => {
                 let before = known.insert(CachedNode { data, stat }).stat;
-                if before.czxid != stat.czxid {
-                    self.changes.push_back(TreeChange::Deleted(path.to_owned()));
-                    self.changes.push_back(TreeChange::Created(path.to_owned()));
-                    // Another znode with this path: what was below the old one went with it.
-                    self.mark(path.to_owned(), Scope::Children);
-                } else if before.mzxid != stat.mzxid {
-                    self.changes.push_back(TreeChange::Changed(path.to_owned()));
+                if before.czxid == stat.czxid {
+                    if before.mzxid != stat.mzxid {
+                        self.changes.push_back(TreeChange::Changed(path.to_owned()));
+                    }
+                    return false;
                 }
+                self.changes.push_back(TreeChange::Deleted(path.to_owned()));
+                self.changes.push_back(TreeChange::Created(path.to_owned()));
+                // Another znode with this path: what was below the old one went with it.
+                if before.num_children > 0 {
+                    self.mark(path.to_owned(), Scope::Children);
+                }
+                true
             }
         }
     }
@@ -419,7 +444,8 @@ impl TreeCache {
         }
         for path in children {
             if !self.nodes.contains_key(&path) {
-                self.mark(path, Scope::Children);
+                let scope = self.scope_of_new();
+                self.mark(path, scope);
             }
         }
     }

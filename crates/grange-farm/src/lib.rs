@@ -1,0 +1,17 @@
+//! Farms: hosts that register themselves with their properties, and whoever follows them.
+//!
+//! A farm is a znode whose children are hosts, each with one JSON object as its data ([`Properties`]); the farm's own
+//! properties are the data of the farm. That is how ZkFarmer (Python) lays it out, and both may work in one farm.
+
+#![forbid(unsafe_code)]
+
+mod filter;
+mod properties;
+mod view;
+
+pub use filter::{Filter, FilterError};
+pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
+pub use view::{FarmChange, FarmView, Host};
+
+/// The child of a farm that all hosts may share; it counts as no host.
+pub const COMMON: &str = "common";
