@@ -20,12 +20,27 @@ pub(super) fn json_text(value: &Value) -> String {
     text
 }
 
+/// The stack for reading and writing YAML, in bytes. The crate takes up to 30 KB for each level in a build without
+/// optimisation, and the caller's thread may have 2 MiB.
+const YAML_STACK_BYTES: usize = 16 << 20;
+
+fn with_stack<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(YAML_STACK_BYTES).spawn_scoped(scope, run);
+        thread.expect("the system has a thread to give").join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Reads YAML. The parser bounds what anchors and nesting may grow to; a field that is there twice is an error, and so is
 /// a second document.
 pub(super) fn yaml_value(text: &str) -> Result<Value, SyntaxError> {
+    with_stack(|| yaml_value_here(text))
+}
+
+fn yaml_value_here(text: &str) -> Result<Value, SyntaxError> {
     let budget = serde_saphyr::budget! { max_depth: DEPTH_MAX, max_documents: 1 };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    let Strict(value) = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    serde_saphyr::from_str_with_options(text, options).map(|Strict(value)| value).map_err(|error| {
         let (line, column) = error.location().map_or((0, 0), |location| {
             let number = |number| usize::try_from(number).unwrap_or(0);
             (number(location.line()), number(location.column()))
@@ -33,14 +48,13 @@ pub(super) fn yaml_value(text: &str) -> Result<Value, SyntaxError> {
         let whole = error.to_string();
         let at = format!(" at line {line}, column {column}");
         SyntaxError { line, column, why: whole.replace(&at, "") }
-    })?;
-    Ok(value)
+    })
 }
 
 /// Returns a value as YAML in which strings stay strings for readers of YAML 1.1 and of 1.2.
 pub(super) fn yaml_text(value: &Value) -> Result<String, String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string())
+    with_stack(|| serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string()))
 }
 
 pub(super) fn toml_value(text: &str) -> Result<Value, SyntaxError> {
