@@ -4,3 +4,5 @@
 
 mod conf_dir;
 mod conf_files;
+mod conf_hostile;
+mod conf_programs;

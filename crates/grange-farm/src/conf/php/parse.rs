@@ -296,7 +296,7 @@ impl Parser<'_> {
                 // PHP drops what is above a byte.
                 bytes.push((number & 0xff).try_into().expect("it is a byte"));
             }
-            b'x' if self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) => {
+            b'x' | b'X' if self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) => {
                 bytes.push(self.digits(16, 2).try_into().expect("two digits are a byte"));
             }
             b'u' if self.peek() == Some(b'{') => {
