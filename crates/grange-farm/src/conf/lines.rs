@@ -300,3 +300,6 @@ fn quoted(text: &str) -> String {
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")
 }
+
+#[cfg(test)]
+mod tests;
