@@ -14,9 +14,9 @@ use minijinja::{
 };
 use serde_json::{Map, Value};
 
-use super::FILE_BYTES_MAX;
 use super::lines::{is_token, shell_word};
 use super::render::{Export, Rendered};
+use super::{FILE_BYTES_MAX, harmless};
 
 /// How many steps a template may take; one that takes more fails. A line for a host takes some tens.
 const STEPS_MAX: u64 = 10_000_000;
@@ -177,7 +177,7 @@ impl Template {
             ErrorKind::UndefinedError => {
                 "there is no such field; write '| default(…)' for one that may be missing".to_owned()
             }
-            _ => error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+            _ => harmless(error.detail().unwrap_or(&error.kind().to_string())),
         };
         let host = match error.kind() {
             ErrorKind::SyntaxError | ErrorKind::OutOfFuel => None,

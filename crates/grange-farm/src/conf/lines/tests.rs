@@ -42,8 +42,8 @@ fn an_environment_has_one_name_for_each_field() {
         left_out,
         [
             "a b: its name is no word, so that it cannot be in a list of hosts",
-            "db-2: its field esc has control characters",
-            "db-2: its field nul has control characters",
+            "db-2: its field \"esc\" has control characters",
+            "db-2: its field \"nul\" has control characters",
         ]
     );
 }
