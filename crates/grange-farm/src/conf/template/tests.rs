@@ -134,3 +134,35 @@ fn html_is_escaped() {
     let error = Template::read(&temp.path().join("none"), Path::new("x")).unwrap_err();
     assert!(matches!(error, TemplateError::Read { .. }), "{error}");
 }
+
+#[test]
+fn the_templates_of_the_manual_work() {
+    let manual = include_str!("../../../../../docs/farm.md");
+    let templates: Vec<_> =
+        manual.split("```jinja\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+    let hosts = json!({
+        "10.0.0.1": {"port": 3306, "enabled": "1", "site": "paris"},
+        "10.0.0.2": {"port": 3307, "enabled": "0", "site": "oslo", "backup": true},
+        "db-3": {"port": 3306, "address": "10.0.0.3", "weight": 5, "site": "paris"},
+    });
+    let hosts = hosts.as_object().unwrap().iter();
+    let export = Export {
+        hosts: hosts.map(|(name, host)| (name.clone(), Properties::try_from(host.clone()).unwrap())).collect(),
+        farm: Properties::try_from(json!({"size": 3})).unwrap(),
+    };
+    let rendered = templates.iter().map(|source| {
+        let template = Template::new("manual", source.clone(), false).unwrap();
+        String::from_utf8(template.render(&export).unwrap().bytes).unwrap()
+    });
+    assert_eq!(
+        rendered.collect::<Vec<_>>(),
+        [
+            "# 3 hosts at most\n\
+             backend db\n    balance leastconn\n    option mysql-check user haproxy\n    \
+                 server 10.0.0.1 10.0.0.1:3306 check weight 10\n    \
+                 server db-3 10.0.0.3:3306 check weight 5\n",
+            "upstream db_oslo {\n    server 10.0.0.2:3307 backup;\n}\n\
+             upstream db_paris {\n    server 10.0.0.1:3306;\n    server db-3:3306;\n}\n",
+        ]
+    );
+}
