@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::strict::Strict;
-use super::{DEPTH_MAX, SyntaxError};
+use super::{DEPTH_MAX, FILE_BYTES_MAX, SyntaxError};
 
 pub(super) fn json_value(text: &str) -> Result<Value, SyntaxError> {
     serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| {
@@ -38,7 +38,15 @@ pub(super) fn yaml_value(text: &str) -> Result<Value, SyntaxError> {
 }
 
 fn yaml_value_here(text: &str) -> Result<Value, SyntaxError> {
-    let budget = serde_saphyr::budget! { max_depth: DEPTH_MAX, max_documents: 1 };
+    // The file is bounded already; what its anchors may add to it still is not. A farm of 10,000 hosts in one file has
+    // half a million nodes.
+    let nodes_max = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let budget = serde_saphyr::budget! {
+        max_depth: DEPTH_MAX,
+        max_documents: 1,
+        max_nodes: nodes_max,
+        max_events: nodes_max,
+    };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
     serde_saphyr::from_str_with_options(text, options).map(|Strict(value)| value).map_err(|error| {
         let (line, column) = error.location().map_or((0, 0), |location| {
