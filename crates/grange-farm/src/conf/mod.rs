@@ -27,11 +27,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde_json::Value;
 
+pub use dir::claim;
 pub use format::{Format, Target, UnknownFormat};
 pub use install::{Candidate, InstallError, differs};
 pub use lines::{LineOptions, LineOptionsError};
 pub use projection::Projection;
-pub use render::{Export, LeftOut, RenderError, Rendered, render};
+pub use render::{Export, LeftOut, RenderError, Rendered, render, text};
 pub use template::{Template, TemplateError};
 
 use crate::properties::{Properties, PropertiesError};
@@ -129,6 +130,14 @@ pub enum ConfError {
         /// The bound, with its unit.
         max: String,
     },
+    /// It holds something that an export would remove, and that no export has written.
+    #[error("{} holds {name}, which is no host of an export", shown(.path))]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds, escaped for a terminal.
+        name: String,
+    },
     /// Somebody else has changed it since it was read; nothing was written. Read again.
     #[error("{} was changed since it was read", shown(.path))]
     Changed {
@@ -167,6 +176,9 @@ impl ConfError {
         match self {
             ConfError::FileType { found: "a directory", .. } => Some("give '-f dir' for a directory of files"),
             ConfError::Syntax { .. } => Some("it may be half written: save it again, or name its format with '-f'"),
+            ConfError::Foreign { .. } => {
+                Some("an export removes what is no host: name a directory that is empty or new")
+            }
             ConfError::Changed { .. } => Some("run the command again"),
             ConfError::Install(error) => error.hint(),
             _ => None,
