@@ -226,8 +226,8 @@ struct SyntaxError {
 
 /// Reads configuration.
 ///
-/// Errors: [`ConfError::Missing`] if there is none; an empty file is an error in every format that has no empty form, so
-/// that a file which is just being written is not taken for one that says nothing.
+/// Errors: [`ConfError::Missing`] if there is none. An empty file is an error in every format, so that one which is just
+/// being written is not taken for one that says nothing.
 pub fn read(format: Format, path: &Path) -> Result<Read, ConfError> {
     if format == Format::Dir {
         return dir::read(path);

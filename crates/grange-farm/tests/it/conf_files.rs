@@ -299,6 +299,8 @@ fn what_is_wrong_is_told_with_its_place() {
         (Format::Yaml, "just text", "conf holds no fields: not a JSON object but a string"),
         (Format::Toml, "a = 1\nb = ", "conf:2:5 is not toml: "),
         (Format::Toml, "a = 1\na = 2", "conf:2:1 is not toml: "),
+        (Format::Toml, " \n", "conf is not toml: it is empty; write '# empty' if it is to be"),
+        (Format::Php, "", "conf:1:1 is not php: "),
         (Format::Toml, "a = nan", "conf is not toml: NaN is a number that JSON has not"),
         (Format::Php, "<?php return array(\n  'a' => $b);", "conf:2:10 is not php: a variable is not a value"),
     ] {
