@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conf;
+
 mod filter;
 mod properties;
 mod view;
