@@ -5,10 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod difference;
 mod filter;
+pub mod hosts;
 mod properties;
 mod view;
 
+pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
 pub use view::{FarmChange, FarmView, Host};
