@@ -5,7 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 mod difference;
+pub mod events;
+pub mod fields;
 mod filter;
 pub mod hosts;
 mod properties;
