@@ -7,6 +7,7 @@ mod ls;
 mod set;
 mod unset;
 mod watch;
+pub(crate) mod zkfarmer;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};

@@ -1,4 +1,4 @@
-//! `grange farm ls|get|set|unset|check|watch`.
+//! `grange farm ls|get|set|unset|check|watch`, and the same as `zkfarmer`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -262,6 +262,47 @@ fn sessions(server: &dyn Server) -> usize {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text.lines().filter(|line| line.trim().starts_with("0x")).count()
+}
+
+#[test]
+fn as_zkfarmer_it_prints_and_ends_as_that_does() {
+    let site = Site::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("zkfarmer");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_grange"), &link).unwrap();
+    let check = |line: &str, expected: &str| {
+        let mut command = Command::new(&link);
+        command.env_clear().env("ZKHOST", site.server.servers()).env("GRANGE_CONFIG", "/dev/null");
+        let outcome = run(command.args(line.split(' ').map(|word| word.replace('_', " "))), b"");
+        assert_eq!(outcome.to_string(), expected, "{line}");
+    };
+    check("ls /farm", "10.0.0.1\n10.0.0.2\ncommon\n");
+    check("ls /none", "");
+    check(
+        "ls /farm/ --fields weight,mysql.delay",
+        "10.0.0.1             weight=None, mysql.delay=7\n10.0.0.2             weight=5, mysql.delay=None\ncommon\n",
+    );
+    check("ls -F enabled=1 /farm", "10.0.0.1             \n");
+    check("get /farm/10.0.0.1 mysql", "{'delay': '7'}\n");
+    check("get /farm/10.0.0.1 none.at.all", "None\n");
+    check("get /farm", "size: 3\n");
+    check("get /farm -f json", "{\"size\": 3}");
+    check("get /none", "size: 0\n");
+    check("get /none size", "{'size': 0}\n");
+    check("set /farm/10.0.0.1 mysql.role _a", "");
+    check("get /farm/10.0.0.1 mysql.role", " a\n");
+    check("unset /farm/10.0.0.1 mysql.role", "");
+    check("unset /farm/10.0.0.1 mysql.role", "");
+    check("get /farm/10.0.0.1 mysql", "{'delay': '7'}\n");
+    check("set /none a 1", "! error: there is no znode /none\nexit 1\n");
+    check("-q check /farm -c 50%", "OK: 2/3 nodes running, 1 nodes failing, max allowed 50%\n");
+    check("check /farm", "CRITICAL: 2/3 nodes running, 1 nodes failing, max allowed 10%\nexit 2\n");
+    check("check /farm/common", "UNKNOWN: No `size' property found for `/farm/common' farm\nexit 3\n");
+    let mut command = Command::new(&link);
+    assert_eq!(run(command.env_clear().args(["ls", "farm"]), b"").status, Some(2));
+    let mut command = Command::new(&link);
+    let nobody = run(command.env_clear().args(["-r", "1", "-H", "127.0.0.1:1", "get", "/farm"]), b"");
+    assert_eq!((nobody.status, nobody.stdout.len()), (Some(1), 0), "{nobody}");
 }
 
 #[test]
