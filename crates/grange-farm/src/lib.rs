@@ -5,12 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod conf;
-
+mod difference;
+pub mod events;
+pub mod fields;
 mod filter;
+pub mod hosts;
 mod properties;
 mod view;
 
+pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
 pub use view::{FarmChange, FarmView, Host};
