@@ -1,9 +1,14 @@
 //! `grange farm`: hosts that register themselves with their properties, as ZkFarmer lays them out, and who follows them.
 
 mod check;
+mod export;
 mod follow;
 mod get;
+mod hook;
+mod join;
+mod lines;
 mod ls;
+mod report;
 mod set;
 mod unset;
 mod watch;
@@ -38,6 +43,9 @@ pub(crate) struct FarmArgs {
 
 #[derive(Debug, Subcommand)]
 enum FarmCommand {
+    Join(Box<join::JoinArgs>),
+    Import(Box<join::ImportArgs>),
+    Export(Box<export::ExportArgs>),
     Ls(ls::LsArgs),
     Get(get::GetArgs),
     Set(set::SetArgs),
@@ -46,8 +54,22 @@ enum FarmCommand {
     Watch(watch::WatchArgs),
 }
 
+impl FarmArgs {
+    /// Tells whether it runs until somebody ends it; such a one logs what it does.
+    pub(crate) fn serves(&self) -> bool {
+        match &self.command {
+            FarmCommand::Join(_) | FarmCommand::Import(_) => true,
+            FarmCommand::Export(command) => command.serves(),
+            _ => false,
+        }
+    }
+}
+
 pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError> {
     match args.command {
+        FarmCommand::Join(command) => join::run(&args.connection, *command).await,
+        FarmCommand::Import(command) => join::run_import(&args.connection, *command).await,
+        FarmCommand::Export(command) => export::run(&args.connection, *command).await,
         FarmCommand::Ls(command) => ls::run(cx, &args.connection, &command).await,
         FarmCommand::Get(command) => get::run(cx, &args.connection, &command).await,
         FarmCommand::Set(command) => set::run(&args.connection, &command).await,

@@ -7,6 +7,7 @@ mod python;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,7 @@ use grange_client::{Client, ConnectOptions, RawConnectOptions};
 use grange_farm::events::explain;
 use grange_farm::fields::{self, FieldsError};
 use grange_farm::hosts::{self, ReadError, host_path};
+use grange_farm::join::Direction;
 use grange_farm::{FieldPath, Filter, Host, Properties};
 use grange_proto::ZnodePath;
 use serde_json::{Value, json};
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 use super::check::{Form, Question, answer};
 use super::get::Format;
 use super::{cannot_read, fields_failed};
+use super::{export, join};
 use crate::connection;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -35,6 +38,9 @@ const DEFAULT_HOST: &str = "localhost:2181";
 
 /// What stands for all fields.
 const ALL_FIELDS: &str = "*";
+
+/// The formats of configuration that ZkFarmer knows.
+const CONF_FORMATS: [&str; 4] = ["json", "yaml", "php", "dir"];
 
 /// The width of the names that fields stand behind; longer ones are not cut.
 const NAME_WIDTH: usize = 20;
@@ -67,6 +73,9 @@ struct ZkfarmerArgs {
 
 #[derive(Debug, Subcommand)]
 enum ZkfarmerCommand {
+    Join(JoinArgs),
+    Import(ImportArgs),
+    Export(ExportArgs),
     Ls(LsArgs),
     Get(GetArgs),
     Set(SetArgs),
@@ -77,8 +86,66 @@ enum ZkfarmerCommand {
 impl ZkfarmerCommand {
     /// Tells whether it runs until somebody ends it; such a one logs what it does.
     fn is_service(&self) -> bool {
-        false
+        matches!(self, ZkfarmerCommand::Join(_) | ZkfarmerCommand::Import(_) | ZkfarmerCommand::Export(_))
     }
+}
+
+/// Keep this host in a farm, and its configuration equal to its znode, both ways
+#[derive(Debug, Args)]
+struct JoinArgs {
+    #[command(flatten)]
+    host: HostArgs,
+    /// Run CMD in the shell after the configuration was changed by the farm
+    #[arg(long, value_name = "CMD")]
+    changed_cmd: Option<String>,
+}
+
+/// Keep this host in a farm, and tell the farm what changes in its configuration
+#[derive(Debug, Args)]
+struct ImportArgs {
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// What both have in common.
+#[derive(Debug, Args)]
+struct HostArgs {
+    /// The format of CONF
+    #[arg(short = 'f', long, value_parser = CONF_FORMATS)]
+    format: Option<String>,
+    /// Use the znode that all hosts share instead of one of this host
+    #[arg(short = 'c', long)]
+    common: bool,
+    /// The full path of the farm
+    #[arg(value_parser = full_path)]
+    zknode: ZnodePath,
+    /// The file or directory with the host's configuration
+    conf: PathBuf,
+}
+
+impl HostArgs {
+    fn into_joined(self) -> join::HostArgs {
+        join::HostArgs::zkfarmer(self.zknode, self.conf, self.format, self.common)
+    }
+}
+
+/// Keep a file equal to a farm
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// The format of CONF
+    #[arg(short = 'f', long, value_parser = CONF_FORMATS)]
+    format: Option<String>,
+    /// Run CMD in the shell after the file has changed
+    #[arg(short = 'c', long, value_name = "CMD")]
+    changed_cmd: Option<String>,
+    /// Only hosts for which all of these predicates hold, such as enabled=1,mysql.delay<10,!maintenance
+    #[arg(short = 'F', long, default_value = "", hide_default_value = true)]
+    filters: Filter,
+    /// The full path of the farm
+    #[arg(value_parser = full_path)]
+    zknode: ZnodePath,
+    /// The file, or the directory
+    conf: PathBuf,
 }
 
 /// List the hosts of a farm
@@ -195,12 +262,22 @@ impl ZkfarmerArgs {
 
 async fn run(cx: &Context, args: ZkfarmerArgs) -> Result<(), CommandError> {
     let options = args.options();
-    match &args.command {
-        ZkfarmerCommand::Check(command) => check(cx, options, command).await,
-        ZkfarmerCommand::Ls(command) => with_client(options, async |client| ls(cx, client, command).await).await,
-        ZkfarmerCommand::Get(command) => with_client(options, async |client| get(cx, client, command).await).await,
-        ZkfarmerCommand::Set(command) => with_client(options, async |client| set(client, command).await).await,
-        ZkfarmerCommand::Unset(command) => with_client(options, async |client| unset(client, command).await).await,
+    match args.command {
+        ZkfarmerCommand::Join(command) => {
+            join::keep(options?, command.host.into_joined(), Direction::Both, command.changed_cmd).await
+        }
+        ZkfarmerCommand::Import(command) => {
+            join::keep(options?, command.host.into_joined(), Direction::ToFarm, None).await
+        }
+        ZkfarmerCommand::Export(command) => {
+            let what = export::WhatArgs::zkfarmer(command.zknode, command.conf, command.format, command.filters);
+            export::run_zkfarmer(options?, what, command.changed_cmd).await
+        }
+        ZkfarmerCommand::Check(command) => check(cx, options, &command).await,
+        ZkfarmerCommand::Ls(command) => with_client(options, async |client| ls(cx, client, &command).await).await,
+        ZkfarmerCommand::Get(command) => with_client(options, async |client| get(cx, client, &command).await).await,
+        ZkfarmerCommand::Set(command) => with_client(options, async |client| set(client, &command).await).await,
+        ZkfarmerCommand::Unset(command) => with_client(options, async |client| unset(client, &command).await).await,
     }
 }
 

@@ -11,6 +11,8 @@ mod crash;
 mod disk;
 mod ensemble;
 mod farm_commands;
+mod farm_export;
+mod farm_join;
 mod layering;
 mod lock;
 mod program;
