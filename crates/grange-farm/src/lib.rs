@@ -5,14 +5,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod conf;
-
+mod difference;
+pub mod events;
+pub mod export;
+pub mod fields;
 mod filter;
+pub mod hosts;
+pub mod join;
 mod properties;
+mod sessions;
 mod view;
 
+pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
+pub use sessions::{connect_at_last, with_causes};
 pub use view::{FarmChange, FarmView, Host};
 
 /// The child of a farm that all hosts may share; it counts as no host.

@@ -51,6 +51,11 @@ impl FarmView {
         self.cache.reopen(client).await
     }
 
+    /// Tells whether nothing is known to be coming: a change that has been heard of but not read, or not been told.
+    pub fn is_current(&self) -> bool {
+        self.waiting.is_empty() && self.cache.is_current()
+    }
+
     /// Returns the farm's path.
     pub fn farm(&self) -> &ZnodePath {
         &self.farm

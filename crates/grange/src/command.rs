@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use rustix::process::Signal;
 
 pub(crate) use self::child::{Child, Input, Status};
-pub(crate) use self::signals::Signals;
+pub(crate) use self::signals::{Request, Signals};
 use crate::error::CommandError;
 use crate::output::harmless_line;
 

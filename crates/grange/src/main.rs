@@ -15,6 +15,7 @@ mod counter;
 mod elect;
 mod ensemble;
 mod error;
+mod farm;
 mod hold;
 mod lock;
 mod logging;
@@ -63,6 +64,7 @@ enum Command {
     Barrier(barrier::BarrierArgs),
     Counter(counter::CounterArgs),
     Watch(watch::WatchArgs),
+    Farm(farm::FarmArgs),
     Ensemble(ensemble::EnsembleArgs),
     Lock(lock::LockArgs),
     Semaphore(semaphore::SemaphoreArgs),
@@ -78,6 +80,7 @@ impl Command {
         match self {
             Command::Serve(_) => logging::SERVICE_LEVEL,
             Command::Ensemble(args) if args.serves() => logging::SERVICE_LEVEL,
+            Command::Farm(args) if args.serves() => logging::SERVICE_LEVEL,
             _ => logging::TOOL_LEVEL,
         }
     }
@@ -88,7 +91,10 @@ fn main() -> ExitCode {
     if let Some((program, arguments)) = called_as::other_program(std::env::args_os()) {
         return program(cx, arguments);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return farm::wrong_usage(&error, Cli::command()).unwrap_or_else(|| error.exit()),
+    };
     if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
         return error.report();
     }
@@ -111,6 +117,7 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
         Command::Barrier(args) => barrier::run(cx, args).await,
         Command::Counter(args) => counter::run(cx, args).await,
         Command::Watch(args) => watch::run(cx, args).await,
+        Command::Farm(args) => farm::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
         Command::Lock(args) => lock::run(cx, args).await,
         Command::Semaphore(args) => semaphore::run(cx, args).await,

@@ -280,13 +280,15 @@ pub fn write(format: Format, path: &Path, properties: &Properties, seen: Option<
 }
 
 /// Returns the text for a value in a format of files.
-fn text_of(format: Format, value: &Value) -> Result<String, String> {
+///
+/// Errors: the reason why the format has no form for it.
+pub fn text_of(format: Format, value: &Value) -> Result<String, String> {
     match format {
         Format::Json => Ok(documents::json_text(value)),
         Format::Yaml => documents::yaml_text(value),
         Format::Toml => documents::toml_text(value),
         Format::Php => Ok(php::text(value)),
-        Format::Dir => unreachable!("a directory has no text"),
+        Format::Dir => Err("a directory has no text".to_owned()),
     }
 }
 

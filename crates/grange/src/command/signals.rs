@@ -24,6 +24,17 @@ const PASSED_ON: [Signal; 10] = [
     Signal::CONT,
 ];
 
+/// What a signal asks of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// To end in order.
+    End,
+    /// To read again what it was configured with.
+    Reload,
+    /// To go on with what it has refused.
+    Accept,
+}
+
 /// The signals sent to this process, from when the value was made.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -73,6 +84,19 @@ impl Signals {
             }
             if signal == Signal::TSTP {
                 stop();
+            }
+        }
+    }
+
+    /// Returns what a service is asked to do next. It ends on SIGTERM, SIGINT and SIGQUIT.
+    pub(crate) async fn request(&mut self) -> Request {
+        loop {
+            match self.next().await {
+                Signal::TERM | Signal::INT | Signal::QUIT => return Request::End,
+                Signal::HUP => return Request::Reload,
+                Signal::USR1 => return Request::Accept,
+                Signal::TSTP => stop(),
+                _ => {}
             }
         }
     }

@@ -187,6 +187,12 @@ impl TreeCache {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// Tells whether nothing is known to be coming: a znode that may have changed and has not been read, or a change that
+    /// has not been told.
+    pub fn is_current(&self) -> bool {
+        self.is_ready && !self.is_suspect && self.stale.is_empty() && self.changes.is_empty()
+    }
+
     /// Returns how many requests were made so far.
     pub fn reads(&self) -> TreeReads {
         self.reads

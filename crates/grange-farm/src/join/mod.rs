@@ -1,0 +1,458 @@
+//! Keeping a host's configuration and its znode equal.
+//!
+//! Both are read whenever one of them may have changed, and compared with what both were when they were equal last
+//! (`merge.rs`): each field is taken from the side that changed it. If both sides changed the same field while they were
+//! apart, a host is right about itself, and the farm about [`COMMON`], which all hosts share. At the start there is
+//! nothing to compare with, and the same side is right in everything.
+//!
+//! The znode of a host belongs to the session that keeps it. One that an earlier session has left is replaced in one
+//! transaction, so that nobody sees the host missing, and it does not go when that session expires.
+
+mod address;
+mod local;
+mod local_watch;
+mod merge;
+mod registration;
+mod size;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use grange_client::recipes::{DataWatch, RecipeError};
+use grange_client::{Client, ClientError, ConnectError, ConnectOptions, Stat, ZnodePath, close};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use self::local::Local;
+use self::merge::{Winner, merge};
+use crate::COMMON;
+use crate::conf::{ConfError, Format};
+use crate::properties::{FieldPath, Properties};
+use crate::sessions::{connect_at_last, with_causes};
+
+pub use self::address::own_address;
+
+/// The largest data of a znode; servers refuse a little more. Larger configuration is not sent, and said to be too large.
+const DATA_BYTES_MAX: usize = 1_000_000;
+
+/// How long to wait before a request that failed is made again.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long to wait before a znode that somebody has deleted is made again, so that two who disagree do not race.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Which way changes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    Both,
+    /// From this host to the farm only.
+    ToFarm,
+}
+
+/// Who joins which farm, and with what.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// The farm; it is made if it is not there.
+    pub farm: ZnodePath,
+    /// The host's name in it; `None` for [`COMMON`].
+    pub name: Option<String>,
+    /// Where the configuration is.
+    pub path: PathBuf,
+    /// In which format.
+    pub format: Format,
+    /// Which way changes go.
+    pub direction: Direction,
+    /// What the property `hostname` is set to at the start.
+    pub hostname: Option<String>,
+    /// The field that says whether the host is well, with the value for each; it is not in the configuration. `None`: a
+    /// host that is not well leaves the farm.
+    pub health_field: Option<FieldPath>,
+}
+
+/// Whether the host can do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It is not known yet.
+    Unknown,
+    /// It can.
+    Well,
+    /// It cannot.
+    Unwell,
+}
+
+/// What a caller of [`join`] gets to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinEvent {
+    /// The host is in the farm, under this path.
+    Registered(String),
+    /// It is not, because it is unwell.
+    Withdrawn,
+    /// Another process has taken its name.
+    Displaced,
+    /// There is no session.
+    Disconnected,
+    /// The configuration was changed on this host, because the farm has changed.
+    LocalChanged,
+}
+
+/// Why a host cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There can be no session.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    /// The farm may not be written.
+    #[error("cannot register {path}")]
+    Refused {
+        /// The znode.
+        path: String,
+        /// Why.
+        #[source]
+        source: ClientError,
+    },
+}
+
+/// Keeps a host in a farm until `stop` becomes true; then its session is closed, and it leaves at once.
+///
+/// Goes on whatever happens to sessions and files; errors are those that are there at the start and stay.
+pub async fn join(
+    joining: Joining,
+    options: ConnectOptions,
+    health: watch::Receiver<Health>,
+    events: mpsc::Sender<JoinEvent>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), JoinError> {
+    let mut joiner = Joiner::new(joining, health, events)?;
+    let stopped = async move {
+        // An error means that nobody is left who could stop us.
+        let _ = stop.wait_for(|is_over| *is_over).await;
+    };
+    let mut session = None;
+    let result = tokio::select! {
+        result = joiner.run(&options, &mut session) => result,
+        () = stopped => Ok(()),
+    };
+    drop(joiner);
+    if let Some(client) = session {
+        close(client).await;
+    }
+    result
+}
+
+/// The znode as it was read last.
+#[derive(Debug, Clone)]
+struct Remote {
+    /// Without the health field; `None` if it holds no properties.
+    properties: Option<Properties>,
+    health: Option<Value>,
+    stat: Stat,
+}
+
+#[derive(Debug)]
+struct Joiner {
+    joining: Joining,
+    path: String,
+    local: Local,
+    /// What both sides were when they were equal last.
+    agreed: Option<Properties>,
+    remote: Option<Remote>,
+    health: watch::Receiver<Health>,
+    events: mpsc::Sender<JoinEvent>,
+    /// Nothing was done in this session yet: another one's znode may be what an earlier session has left.
+    is_first: bool,
+    /// The znode was this session's the last time it was looked at.
+    is_ours: bool,
+    /// What was told last about where the host is.
+    told: Option<JoinEvent>,
+    /// What goes on beside, and ends with this value.
+    background: JoinSet<()>,
+}
+
+impl Joiner {
+    fn new(
+        joining: Joining,
+        health: watch::Receiver<Health>,
+        events: mpsc::Sender<JoinEvent>,
+    ) -> Result<Joiner, JoinError> {
+        let local = Local::open(joining.format, &joining.path)?;
+        let name = joining.name.as_deref().unwrap_or(COMMON);
+        let path = format!("{}/{name}", joining.farm.as_str().trim_end_matches('/'));
+        Ok(Joiner {
+            joining,
+            path,
+            local,
+            agreed: None,
+            remote: None,
+            health,
+            events,
+            is_first: true,
+            is_ours: false,
+            told: None,
+            background: JoinSet::new(),
+        })
+    }
+
+    /// Goes from session to session; leaves the last one in `session`.
+    async fn run(&mut self, options: &ConnectOptions, session: &mut Option<Client>) -> Result<(), JoinError> {
+        self.write_hostname().await;
+        loop {
+            *session = None;
+            let client = session.insert(connect_at_last(options).await?).clone();
+            (self.is_first, self.is_ours, self.remote) = (true, false, None);
+            let error = loop {
+                match self.keep(&client).await {
+                    Err(error) if error.is_session_end() => break error,
+                    Err(RecipeError::Request { source: source @ ClientError::NoAuth, path, .. })
+                        if self.agreed.is_none() =>
+                    {
+                        return Err(JoinError::Refused { path, source });
+                    }
+                    Err(error) => {
+                        warn!(error = %with_causes(&error), "trying again in {FAILURE_PAUSE:?}");
+                        sleep(FAILURE_PAUSE).await;
+                    }
+                    Ok(never) => match never {},
+                }
+            };
+            warn!(path = %self.path, %error, "registering again in another session");
+            self.tell(JoinEvent::Disconnected).await;
+        }
+    }
+
+    async fn write_hostname(&mut self) {
+        let Some(hostname) = self.joining.hostname.clone() else { return };
+        let field = "hostname".parse().expect("this is the name of a field");
+        let value = Value::from(hostname);
+        if let Some(mut properties) = self.local.properties(None).filter(|local| local.get(&field) != Some(&value)) {
+            properties.set(&field, value);
+            self.write_local(&properties).await;
+        }
+    }
+
+    /// Keeps both sides equal for as long as the session lasts.
+    async fn keep(&mut self, client: &Client) -> Result<Infallible, RecipeError> {
+        registration::ensure_farm(client, &self.joining.farm).await?;
+        let path: ZnodePath = self.path.parse().expect("a path and a name are a path");
+        let mut watch = DataWatch::new(client.clone(), path);
+        let told = watch.next().await?;
+        self.learn(client, told);
+        loop {
+            self.reconcile(client).await?;
+            tokio::select! {
+                told = watch.next() => self.learn(client, told?),
+                () = self.local.changed() => {}
+                () = next_health(&mut self.health) => {}
+            }
+        }
+    }
+
+    fn learn(&mut self, client: &Client, told: Option<(Vec<u8>, Stat)>) {
+        self.remote = told.map(|(data, stat)| {
+            let properties = Properties::decode(&data).inspect_err(|error| {
+                warn!(path = %self.path, error = %with_causes(error), "the znode holds no properties");
+            });
+            let mut properties = properties.ok();
+            let health = match (&mut properties, &self.joining.health_field) {
+                (Some(properties), Some(field)) => properties.unset(field),
+                _ => None,
+            };
+            Remote { properties, health, stat }
+        });
+        if self.remote.as_ref().is_some_and(|remote| remote.stat.ephemeral_owner == client.session_id().0) {
+            (self.is_first, self.is_ours) = (false, true);
+        }
+    }
+
+    fn is_host(&self) -> bool {
+        self.joining.name.is_some()
+    }
+
+    /// Does what is missing until both sides are equal, or nothing can be done about it now.
+    async fn reconcile(&mut self, client: &Client) -> Result<(), RecipeError> {
+        if self.is_host() && self.joining.health_field.is_none() && *self.health.borrow_and_update() != Health::Well {
+            return self.withdraw(client).await;
+        }
+        let Some(remote) = self.remote.clone() else {
+            return self.register(client).await;
+        };
+        if !self.is_host() || remote.stat.ephemeral_owner == client.session_id().0 {
+            return self.settle(client, &remote).await;
+        }
+        if !self.is_first {
+            self.is_ours = false;
+            warn!(path = %self.path, "another process has registered with this name; waiting until it leaves");
+            self.tell(JoinEvent::Displaced).await;
+            return Ok(());
+        }
+        self.take_over(client, &remote).await
+    }
+
+    /// Leaves the farm. What an earlier session has left goes too: it would say that the host is well.
+    async fn withdraw(&mut self, client: &Client) -> Result<(), RecipeError> {
+        let own = client.session_id().0;
+        if let Some(remote) = self.remote.take_if(|remote| remote.stat.ephemeral_owner == own || self.is_first) {
+            registration::remove(client, &self.path, remote.stat.version).await?;
+        }
+        (self.is_first, self.is_ours) = (false, false);
+        self.tell(JoinEvent::Withdrawn).await;
+        Ok(())
+    }
+
+    /// Makes the znode.
+    async fn register(&mut self, client: &Client) -> Result<(), RecipeError> {
+        let Some(properties) = self.local.properties(self.agreed.as_ref()).or_else(|| self.agreed.clone()) else {
+            return Ok(());
+        };
+        let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+        self.is_first = false;
+        if self.is_ours {
+            warn!(path = %self.path, "somebody has deleted the znode; registering again");
+            sleep(RETURN_PAUSE).await;
+        }
+        // If somebody else was faster, the watch tells it.
+        let Some(stat) = registration::create(client, &self.path, &data, self.is_host()).await? else { return Ok(()) };
+        self.registered(client, Remote { properties: Some(properties), health, stat }).await
+    }
+
+    /// Replaces the znode that an earlier session has left.
+    async fn take_over(&mut self, client: &Client, remote: &Remote) -> Result<(), RecipeError> {
+        let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(()) };
+        let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+        let replaced = registration::replace(client, &self.path, remote.stat.version, &data).await?;
+        let Some(stat) = replaced else { return Ok(()) };
+        info!(path = %self.path, "the znode of an earlier session was replaced");
+        if self.agreed.is_none() && remote.properties.as_ref().is_some_and(|before| *before != properties) {
+            info!(path = %self.path, "it held something else than this host's configuration, which counts");
+        }
+        self.registered(client, Remote { properties: Some(properties), health, stat }).await
+    }
+
+    async fn registered(&mut self, client: &Client, remote: Remote) -> Result<(), RecipeError> {
+        info!(path = %self.path, "registered");
+        (self.is_first, self.is_ours) = (false, true);
+        if self.is_host() {
+            self.background.spawn(size::raise(client.clone(), self.joining.farm.clone()));
+        }
+        self.remote = Some(remote.clone());
+        self.settle(client, &remote).await
+    }
+
+    /// Makes both sides equal.
+    async fn settle(&mut self, client: &Client, remote: &Remote) -> Result<(), RecipeError> {
+        self.tell(JoinEvent::Registered(self.path.clone())).await;
+        if remote.properties.is_none() && !self.is_host() {
+            // What all share is not replaced by what one of them has.
+            return Ok(());
+        }
+        let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(()) };
+        if remote.properties.as_ref() != Some(&properties) || remote.health != self.health_value() {
+            let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+            debug!(path = %self.path, "the configuration has changed on this host");
+            // If somebody else was faster, the watch tells it, and both changes are merged.
+            let written = registration::write(client, &self.path, &data, remote.stat.version).await?;
+            let Some(stat) = written else { return Ok(()) };
+            self.remote = Some(Remote { properties: Some(properties.clone()), health, stat });
+        }
+        // While it cannot be read, nothing is written to it, and what the farm has changed stays to be done.
+        let Some(local) = self.local.properties(self.agreed.as_ref()) else { return Ok(()) };
+        if self.joining.direction == Direction::ToFarm {
+            // What others have written to the znode is no change of this host's.
+            self.agree(local);
+            return Ok(());
+        }
+        if local != properties {
+            info!(path = %self.path, "the configuration has changed in the farm");
+            if !self.write_local(&properties).await {
+                return Ok(());
+            }
+        }
+        self.agree(properties);
+        Ok(())
+    }
+
+    fn agree(&mut self, properties: Properties) {
+        self.local.agree(&properties);
+        self.agreed = Some(properties);
+    }
+
+    /// Returns what both sides should be; `None` if that cannot be said now.
+    fn merged(&self, there: Option<&Properties>) -> Option<Properties> {
+        // While the file cannot be read it counts as unchanged.
+        let local = self.local.properties(self.agreed.as_ref()).or_else(|| self.agreed.clone())?;
+        let Some(there) = there else { return Some(local) };
+        let winner = if self.is_host() { Winner::Local } else { Winner::Remote };
+        if self.joining.direction == Direction::ToFarm {
+            return match (&self.agreed, winner) {
+                (Some(agreed), _) if *agreed == local => Some(there.clone()),
+                (None, Winner::Remote) => Some(there.clone()),
+                _ => Some(local),
+            };
+        }
+        let merged = merge(self.agreed.as_ref(), &local, there, winner);
+        if !merged.conflicts.is_empty() {
+            let right = if winner == Winner::Local { "this host" } else { "the farm" };
+            let fields = merged.conflicts.join(", ");
+            warn!(path = %self.path, %fields, "changed on both sides while they were apart; {right} is right");
+        }
+        Some(merged.properties)
+    }
+
+    /// Returns data for the znode, with the health field; `None` if they are too large.
+    fn outward(&self, properties: &Properties) -> Option<(Vec<u8>, Option<Value>)> {
+        let health = self.health_value();
+        let mut outward = properties.clone();
+        if let (Some(field), Some(value)) = (&self.joining.health_field, &health) {
+            outward.set(field, value.clone());
+        }
+        let data = outward.encode();
+        if data.len() > DATA_BYTES_MAX {
+            warn!(path = %self.path, bytes = data.len(), max = DATA_BYTES_MAX, "the configuration is too large; not sent");
+            return None;
+        }
+        Some((data, health))
+    }
+
+    fn health_value(&self) -> Option<Value> {
+        self.joining.health_field.as_ref()?;
+        Some(Value::from(if *self.health.borrow() == Health::Well { "1" } else { "0" }))
+    }
+
+    /// Writes the configuration of this host; false if that is not possible now.
+    async fn write_local(&mut self, properties: &Properties) -> bool {
+        match self.local.write(properties) {
+            Ok(is_changed) => {
+                if is_changed {
+                    // Fails only if nobody is interested.
+                    let _ = self.events.send(JoinEvent::LocalChanged).await;
+                }
+                true
+            }
+            Err(error) => {
+                warn!(error = %with_causes(&error), "the configuration is left as it is");
+                false
+            }
+        }
+    }
+
+    async fn tell(&mut self, event: JoinEvent) {
+        if self.told.as_ref() != Some(&event) {
+            self.told = Some(event.clone());
+            let _ = self.events.send(event).await;
+        }
+    }
+}
+
+/// Waits for another state of health; for ever if nobody looks after it.
+async fn next_health(health: &mut watch::Receiver<Health>) {
+    if health.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,401 @@
+//! `grange farm export`: a file follows a farm.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use grange_client::{Client, ConnectOptions, ZnodePath, close};
+use grange_farm::conf::{ConfError, Format, Target, Template};
+use grange_farm::export::{Decision, ExportError, Exporter, Exporting, Form, Limits, Prepared, Settle};
+use grange_farm::{Filter, connect_at_last, with_causes};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::hook::{self, Hook};
+use super::lines::LineArgs;
+use super::report::{Report, State, feed_watchdog};
+use crate::command::{Request, Signals};
+use crate::connection::{self, ConnectionArgs};
+use crate::error::CommandError;
+
+/// How long a check may take; after that it has failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long to wait after a failure that no change of the farm may mend.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many requests by signal wait; more are dropped, as the kernel does with signals.
+const REQUESTS_MAX: usize = 16;
+
+/// The longest delay by default, in milliseconds, and how many quiet times if that is longer.
+const WAIT_MAX_DEFAULT_MS: u64 = 1000;
+const WAIT_MAX_DEFAULT_QUIETS: u64 = 10;
+
+/// Keep a file equal to a farm
+///
+/// Runs until SIGTERM or SIGINT. SIGHUP has it look again, with the template as it is now; SIGUSR1 has it take the farm as
+/// it is, however few hosts are left.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    what: WhatArgs,
+    /// Install a file only if CMD, run in the shell, says that it is right: {file} stands for its path
+    #[arg(long, value_name = "CMD")]
+    check_cmd: Option<String>,
+    /// Run CMD in the shell after the file has changed, one run at a time
+    #[arg(short = 'c', long, value_name = "CMD")]
+    changed_cmd: Option<String>,
+    /// Write the file once and end
+    #[arg(long)]
+    once: bool,
+    /// Take the farm as it is at the start, however few hosts are left
+    #[arg(long)]
+    force: bool,
+    /// Write where this is to FILE, as one JSON object, whenever that changes
+    #[arg(long, value_name = "FILE")]
+    status_file: Option<PathBuf>,
+}
+
+impl ExportArgs {
+    /// Tells whether it runs until somebody ends it.
+    pub(super) fn serves(&self) -> bool {
+        !self.once
+    }
+}
+
+/// What is exported, and when.
+#[derive(Debug, Args)]
+pub(crate) struct WhatArgs {
+    /// The format of CONF [default: by its extension; a directory is 'dir']
+    #[arg(short = 'f', long, value_name = "FORMAT", value_parser = Target::NAMES.to_vec(), conflicts_with = "template")]
+    format: Option<String>,
+    /// Write what this template makes of the farm
+    #[arg(short = 't', long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    #[command(flatten)]
+    lines: LineArgs,
+    /// Only hosts that match all of these predicates, as 'enabled=1,mysql.delay<10,!maintenance'
+    #[arg(short = 'F', long, value_name = "FILTERS", default_value = "", hide_default_value = true)]
+    filters: Filter,
+    /// Write when nothing has changed for so long, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    settle: u64,
+    /// But so long after the first change at the latest [default: 10 times --settle, at least 1000]
+    #[arg(long, value_name = "MS")]
+    max_wait: Option<u64>,
+    /// Keep the file as it is if fewer hosts are left
+    #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Limits")]
+    min_hosts: usize,
+    /// Keep the file as it is if more of its hosts are gone at once, in percent; 100 is no limit
+    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent, help_heading = "Limits")]
+    max_drop: f64,
+    /// What --max-drop calls at once, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Limits")]
+    drop_window: u64,
+    /// The farm; it may come later
+    farm: ZnodePath,
+    /// The file, or the directory
+    conf: PathBuf,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(number) if (0.0..=100.0).contains(&number) => Ok(number),
+        _ => Err("must be a number from 0 to 100".to_owned()),
+    }
+}
+
+impl WhatArgs {
+    /// What ZkFarmer can be told. It writes each change at once, and whatever happens.
+    pub(super) fn zkfarmer(farm: ZnodePath, conf: PathBuf, format: Option<String>, filters: Filter) -> WhatArgs {
+        WhatArgs {
+            format,
+            template: None,
+            lines: LineArgs::default(),
+            filters,
+            settle: 0,
+            max_wait: None,
+            min_hosts: 0,
+            max_drop: 100.0,
+            drop_window: 0,
+            farm,
+            conf,
+        }
+    }
+
+    fn form(&self) -> Result<Form, CommandError> {
+        if let Some(template) = &self.template {
+            let template = Template::read(template, &self.conf).map_err(CommandError::usage)?;
+            return Ok(Form::Template(template));
+        }
+        let target = Target::detect(self.format.as_deref(), &self.conf).map_err(CommandError::usage)?;
+        let options = self.lines.options(&self.farm)?;
+        Ok(Form::Target(target, options))
+    }
+
+    fn exporting(&self) -> Result<Exporting, CommandError> {
+        let wait_max = self.max_wait.unwrap_or((self.settle * WAIT_MAX_DEFAULT_QUIETS).max(WAIT_MAX_DEFAULT_MS));
+        Ok(Exporting {
+            farm: self.farm.clone(),
+            path: self.conf.clone(),
+            form: self.form()?,
+            filter: self.filters.clone(),
+            limits: Limits {
+                hosts_min: self.min_hosts,
+                drop_percent_max: self.max_drop,
+                window: Duration::from_secs(self.drop_window),
+            },
+            settle: Settle::new(Duration::from_millis(self.settle), Duration::from_millis(wait_max)),
+        })
+    }
+}
+
+pub(crate) async fn run(connection: &ConnectionArgs, args: ExportArgs) -> Result<(), CommandError> {
+    export(connection.options()?, args).await
+}
+
+/// What `zkfarmer export` does.
+pub(super) async fn run_zkfarmer(
+    options: ConnectOptions,
+    what: WhatArgs,
+    changed_cmd: Option<String>,
+) -> Result<(), CommandError> {
+    export(options, ExportArgs { what, check_cmd: None, changed_cmd, once: false, force: false, status_file: None })
+        .await
+}
+
+async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), CommandError> {
+    let exporting = args.what.exporting()?;
+    if let (Form::Target(Target::Conf(Format::Dir), _), Some(_)) = (&exporting.form, &args.check_cmd) {
+        return Err(CommandError::usage(anyhow!(
+            "a directory is written file by file, so --check-cmd cannot check it"
+        )));
+    }
+    let mut signals = Signals::catch().map_err(CommandError::failure)?;
+    let environment =
+        vec![("GRANGE_FARM", args.what.farm.to_string()), ("GRANGE_CONF", args.what.conf.display().to_string())];
+    let mut service = Service {
+        hook: &Hook::new(args.changed_cmd.clone(), environment.clone()),
+        report: Report::new(args.status_file.clone()),
+        environment,
+        args: &args,
+        options: &options,
+        session: None,
+    };
+    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+    let result = match args.once {
+        true => tokio::select! {
+            result = service.once(exporting) => result,
+            request = signals.request() => Err(CommandError::interrupted(anyhow!("stopped ({request:?})"))),
+        },
+        false => {
+            let hook = service.hook;
+            tokio::select! {
+                result = service.follow(exporting, requests) => result,
+                // Full: as good as done, since each of them has everything looked at again.
+                () = hook.run(&mut signals, |request| { let _ = ask.try_send(request); }) => Ok(()),
+                never = feed_watchdog() => match never {},
+            }
+        }
+    };
+    if let Some(client) = service.session.take() {
+        close(client).await;
+    }
+    if args.once && result.is_ok() {
+        service.hook.run_now(&mut signals).await;
+    }
+    result
+}
+
+/// An export that runs.
+struct Service<'a> {
+    hook: &'a Hook,
+    report: Report,
+    environment: Vec<(&'static str, String)>,
+    args: &'a ExportArgs,
+    options: &'a ConnectOptions,
+    session: Option<Client>,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    /// The file is right.
+    Right,
+    /// The file was kept, and why.
+    Kept(State, String),
+}
+
+impl Service<'_> {
+    /// Writes the file once.
+    async fn once(&mut self, exporting: Exporting) -> Result<(), CommandError> {
+        let client = self.session.insert(connection::connect(self.options).await?).clone();
+        let mut exporter = Exporter::open(client, exporting).await.map_err(CommandError::failure)?;
+        if self.args.force {
+            exporter.accept();
+        }
+        match exporter.next().await {
+            Ok(decision) => match self.act(&mut exporter, decision).await {
+                Attempt::Right => Ok(()),
+                Attempt::Kept(State::Held, why) => {
+                    Err(CommandError::negative(anyhow!("{why}")).hint("if that is right: --force"))
+                }
+                Attempt::Kept(_, why) => Err(CommandError::failure(anyhow!("{why}"))),
+            },
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Follows the farm for ever.
+    async fn follow(
+        &mut self,
+        exporting: Exporting,
+        mut requests: mpsc::Receiver<Request>,
+    ) -> Result<(), CommandError> {
+        let client = connect_at_last(self.options).await.map_err(connection::no_session)?;
+        self.session = Some(client.clone());
+        let mut exporter = Exporter::open(client, exporting).await.map_err(CommandError::failure)?;
+        if self.args.force {
+            exporter.accept();
+        }
+        loop {
+            let decided = tokio::select! {
+                decided = exporter.next() => decided,
+                Some(request) = requests.recv() => {
+                    self.comply(&mut exporter, request);
+                    continue;
+                }
+            };
+            match decided {
+                Ok(decision) => {
+                    if let Attempt::Kept(state, why) = self.act(&mut exporter, decision).await {
+                        warn!("{} is kept as it is: {why}", self.args.what.conf.display());
+                        self.report.say(state, why);
+                    }
+                }
+                Err(error) if error.is_session_end() => self.reconnect(&mut exporter).await?,
+                Err(error) => {
+                    let why = with_causes(&error);
+                    warn!("{} is kept as it is: {why}", self.args.what.conf.display());
+                    self.report.say(State::Failed, why);
+                    if let ExportError::Farm(_) | ExportError::Install(_) | ExportError::Conf(_) = error {
+                        tokio::time::sleep(FAILURE_PAUSE).await;
+                        exporter.again();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reconnect(&mut self, exporter: &mut Exporter) -> Result<(), CommandError> {
+        warn!("the session has ended; {} is kept as it is", self.args.what.conf.display());
+        self.report.say(State::Disconnected, "no session; the file is kept as it is");
+        loop {
+            self.session = None;
+            let client = connect_at_last(self.options).await.map_err(connection::no_session)?;
+            self.session = Some(client.clone());
+            match exporter.with_client(client).await {
+                Ok(()) => {
+                    exporter.again();
+                    return Ok(());
+                }
+                Err(error) => {
+                    warn!(error = %with_causes(&error), "trying again");
+                    tokio::time::sleep(FAILURE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn comply(&mut self, exporter: &mut Exporter, request: Request) {
+        match request {
+            Request::Accept => {
+                info!("taking the farm as it is, as was asked");
+                exporter.accept();
+            }
+            Request::Reload | Request::End => match self.args.what.form() {
+                Ok(form) => exporter.set_form(form),
+                Err(error) => warn!("going on as before: {}", error.to_string().trim_end()),
+            },
+        }
+    }
+
+    /// Checks and installs what is to be installed.
+    async fn act(&mut self, exporter: &mut Exporter, decision: Decision) -> Attempt {
+        let path = self.args.what.conf.display().to_string();
+        let prepared = match decision {
+            Decision::Unchanged { hosts } => {
+                self.report.say(State::Ok, format!("{path} has {hosts} hosts"));
+                return Attempt::Right;
+            }
+            Decision::Held(held) => return Attempt::Kept(State::Held, held.to_string()),
+            Decision::Install(prepared) => prepared,
+        };
+        if let Err(why) = self.check(&prepared).await {
+            return Attempt::Kept(State::Failed, why);
+        }
+        let hosts = prepared.hosts;
+        if let Err(error) = exporter.install(prepared) {
+            return Attempt::Kept(State::Failed, with_causes(&error));
+        }
+        info!("{path} written, with {hosts} hosts");
+        self.report.say(State::Ok, format!("{path} has {hosts} hosts"));
+        self.hook.changed();
+        Attempt::Right
+    }
+
+    /// Asks whether a file is right.
+    async fn check(&self, prepared: &Prepared) -> Result<(), String> {
+        let (Some(command), Some(file)) = (&self.args.check_cmd, prepared.path()) else { return Ok(()) };
+        let command = with_file(command, file)?;
+        let mut environment = self.environment.clone();
+        environment.push(("GRANGE_FILE", file.display().to_string()));
+        match hook::run_within(&command, &environment, CHECK_TIMEOUT).await {
+            Ok(status) if status.is_success() => Ok(()),
+            Ok(status) => Err(format!("the check ended with {status}")),
+            Err(error) => Err(format!("cannot run the check: {error}")),
+        }
+    }
+}
+
+/// Puts a path into a command for the shell.
+fn with_file(command: &str, file: &Path) -> Result<String, String> {
+    let file = file.to_str().ok_or("the path of the file is not UTF-8")?;
+    let quoted = shlex::try_quote(file).map_err(|error| error.to_string())?;
+    Ok(command.replace("{file}", &quoted))
+}
+
+fn failed(error: ExportError) -> CommandError {
+    match error {
+        ExportError::Conf(error @ ConfError::FileType { .. }) => super::join::unusable(error),
+        error => {
+            let hint = error.hint();
+            let error = CommandError::failure(error);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_the_shell() {
+        let put = |file: &str| with_file("nginx -t -c {file}", Path::new(file)).unwrap();
+        assert_eq!(put("/etc/nginx.conf"), "nginx -t -c /etc/nginx.conf");
+        assert_eq!(put("/tmp/a b; rm x"), "nginx -t -c '/tmp/a b; rm x'");
+    }
+
+    #[test]
+    fn percentages_have_bounds() {
+        assert_eq!(percent("50"), Ok(50.0));
+        assert_eq!(percent("12.5%"), Ok(12.5));
+        for text in ["", "-1", "101", "x", "nan"] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+    }
+}
