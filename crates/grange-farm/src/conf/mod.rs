@@ -32,7 +32,7 @@ pub use format::{Format, Target, UnknownFormat};
 pub use install::{Candidate, InstallError, differs};
 pub use lines::{LineOptions, LineOptionsError};
 pub use projection::Projection;
-pub use render::{Export, LeftOut, RenderError, Rendered, render, text};
+pub use render::{Export, LeftOut, RenderError, Rendered, render};
 pub use template::{Template, TemplateError};
 
 use crate::properties::{Properties, PropertiesError};
@@ -283,13 +283,14 @@ pub fn write(format: Format, path: &Path, properties: &Properties, seen: Option<
 ///
 /// Errors: the reason why the format has no form for it.
 pub fn text_of(format: Format, value: &Value) -> Result<String, String> {
-    match format {
+    let text = match format {
         Format::Json => Ok(documents::json_text(value)),
         Format::Yaml => documents::yaml_text(value),
         Format::Toml => documents::toml_text(value),
         Format::Php => Ok(php::text(value)),
         Format::Dir => Err("a directory has no text".to_owned()),
-    }
+    };
+    text.map_err(|why| harmless(&why))
 }
 
 fn parse(format: Format, text: &str) -> Result<Value, SyntaxError> {

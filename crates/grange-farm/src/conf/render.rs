@@ -71,17 +71,6 @@ pub enum RenderError {
     },
 }
 
-/// Returns the text for a value in a format, as a file of that format has it.
-///
-/// Errors: [`RenderError::Directory`]; [`RenderError::NoForm`] for what is not in the
-/// [`projection`](Format::projection) of the format.
-pub fn text(format: Format, value: &Value) -> Result<String, RenderError> {
-    if format == Format::Dir {
-        return Err(RenderError::Directory);
-    }
-    text_of(format, value).map_err(|why| RenderError::NoForm { format, why: harmless(&why) })
-}
-
 /// Renders a farm for a target.
 ///
 /// The same farm always gives the same bytes, so that files can be compared.
@@ -98,7 +87,7 @@ pub fn render(target: Target, export: &Export, options: &LineOptions) -> Result<
 
 fn conf(format: Format, export: &Export) -> Result<Rendered, RenderError> {
     let projection = format.projection(&export.properties());
-    let text = text(format, &projection.properties.into())?;
+    let text = text_of(format, &projection.properties.into()).map_err(|why| RenderError::NoForm { format, why })?;
     let left_out = projection.left_out.into_iter().map(|problem| {
         let (host, field) = problem.path.split_first().expect("a problem has a path");
         let why =

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use grange_farm::Properties;
-use grange_farm::conf::{ConfError, Export, Format, Read, Written, claim, read, write};
+use grange_farm::conf::{ConfError, Format, Read, Written, claim, read, write};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -324,8 +324,7 @@ fn leftovers_of_a_killed_writer_go_with_the_next_write() {
 
 #[test]
 fn an_export_takes_over_only_what_is_its_own() {
-    let hosts = ["db-1".to_owned()].map(|name| (name, properties(json!({"a": "1"}))));
-    let export = Export { hosts: hosts.into(), farm: Properties::default() };
+    let hosts = properties(json!({"db-1": {"a": "1"}}));
     let conf = Conf::new(json!({"db-1": {"a": "0"}, "10.0.0.1": {"a": "1"}, "::1": {}}));
     for (name, is_folder) in [("passwd", false), ("home", true), ("10.0.0.2", false)] {
         let path = conf.path(name);
@@ -334,22 +333,22 @@ fn an_export_takes_over_only_what_is_its_own() {
         } else {
             fs::write(&path, "").unwrap()
         }
-        let error = claim(&conf.root(), &export).unwrap_err();
+        let error = claim(&conf.root(), &hosts).unwrap_err();
         assert_eq!(error.to_string(), format!("{} holds {name}, which is no host of an export", conf.root().display()));
         assert!(error.hint().is_some());
         if is_folder { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
     }
     conf.put(".profile", "x");
-    claim(&conf.root(), &export).unwrap();
-    write(Format::Dir, &conf.root(), &export.properties(), None).unwrap();
+    claim(&conf.root(), &hosts).unwrap();
+    write(Format::Dir, &conf.root(), &hosts, None).unwrap();
     assert_eq!(conf.fields(), json!({"db-1": {"a": "1"}}));
     // From now on it is the export's.
     conf.put("old-host/a", "1");
-    claim(&conf.root(), &export).unwrap();
+    claim(&conf.root(), &hosts).unwrap();
     assert_eq!(names(&conf.root()), [".grange-export", ".profile", "db-1", "old-host"]);
-    claim(&conf.outside("new"), &export).unwrap();
+    claim(&conf.outside("new"), &hosts).unwrap();
     assert_eq!(names(&conf.outside("new")), [".grange-export"]);
-    assert!(claim(&conf.outside("no/parent"), &export).is_err());
+    assert!(claim(&conf.outside("no/parent"), &hosts).is_err());
 }
 
 #[test]
