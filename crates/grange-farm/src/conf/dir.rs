@@ -4,8 +4,10 @@
 //! Reading follows links, as the programs that use the files do. Writing never does: what is changed behind a link is
 //! changed by putting a file or directory of its own in the link's place.
 
+mod claim;
 mod read;
 mod write;
 
+pub use claim::claim;
 pub(super) use read::read;
 pub(super) use write::write;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::strict::Strict;
-use super::{DEPTH_MAX, SyntaxError};
+use super::{DEPTH_MAX, FILE_BYTES_MAX, SyntaxError};
 
 pub(super) fn json_value(text: &str) -> Result<Value, SyntaxError> {
     serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| {
@@ -24,6 +24,9 @@ pub(super) fn json_text(value: &Value) -> String {
 /// optimisation, and the caller's thread may have 2 MiB.
 const YAML_STACK_BYTES: usize = 16 << 20;
 
+/// How many nodes aliases may add to a document of YAML; with more it is refused.
+const ALIAS_NODES_MAX: usize = 100_000;
+
 fn with_stack<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(YAML_STACK_BYTES).spawn_scoped(scope, run);
@@ -38,8 +41,17 @@ pub(super) fn yaml_value(text: &str) -> Result<Value, SyntaxError> {
 }
 
 fn yaml_value_here(text: &str) -> Result<Value, SyntaxError> {
-    let budget = serde_saphyr::budget! { max_depth: DEPTH_MAX, max_documents: 1 };
-    let options = serde_saphyr::options! { with_snippet: false, budget: budget };
+    // The file is bounded already; what its anchors may add to it still is not. A farm of 10,000 hosts in one file has
+    // half a million nodes.
+    let nodes_max = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let budget = serde_saphyr::budget! {
+        max_depth: DEPTH_MAX,
+        max_documents: 1,
+        max_nodes: nodes_max,
+        max_events: nodes_max,
+    };
+    let alias_limits = serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_NODES_MAX };
+    let options = serde_saphyr::options! { with_snippet: false, budget: budget, alias_limits: alias_limits };
     serde_saphyr::from_str_with_options(text, options).map(|Strict(value)| value).map_err(|error| {
         let (line, column) = error.location().map_or((0, 0), |location| {
             let number = |number| usize::try_from(number).unwrap_or(0);
@@ -57,7 +69,12 @@ pub(super) fn yaml_text(value: &Value) -> Result<String, String> {
     with_stack(|| serde_saphyr::to_string_with_options(value, options).map_err(|error| error.to_string()))
 }
 
+/// Reads TOML. An empty file is an error though TOML allows it: who writes a file anew empties it first, and must not be
+/// taken for somebody who removes every field.
 pub(super) fn toml_value(text: &str) -> Result<Value, SyntaxError> {
+    if text.trim().is_empty() {
+        return Err(SyntaxError { line: 0, column: 0, why: "it is empty; write '# empty' if it is to be".to_owned() });
+    }
     let table: toml::Table = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or(text);
@@ -92,5 +109,6 @@ fn json_of(value: toml::Value, depth: usize) -> Result<Value, String> {
 }
 
 pub(super) fn toml_text(value: &Value) -> Result<String, String> {
-    toml::to_string(value).map_err(|error| error.to_string())
+    let text = toml::to_string(value).map_err(|error| error.to_string())?;
+    Ok(if text.is_empty() { "# empty\n".to_owned() } else { text })
 }

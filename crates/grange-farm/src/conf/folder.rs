@@ -86,6 +86,13 @@ impl Folder {
         Ok(rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o777))?)
     }
 
+    /// Makes an empty file, unless there is something by that name.
+    pub(super) fn make_file(&self, name: &OsStr) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666))?;
+        Ok(())
+    }
+
     /// Gives what is there by a name another one, in place of what has that one.
     pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
@@ -306,7 +313,8 @@ impl Temporary {
                 other => other?,
             }
         }
-        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(like.st_mode & 0o7777))?)
+        // What runs with its owner's rights must not get its contents from elsewhere.
+        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(like.st_mode & 0o777))?)
     }
 
     pub(super) fn name(&self) -> &OsStr {

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde_json::Value;
 
+pub use dir::claim;
 pub use format::{Format, Target, UnknownFormat};
 pub use install::{Candidate, InstallError, differs};
 pub use lines::{LineOptions, LineOptionsError};
@@ -129,6 +130,14 @@ pub enum ConfError {
         /// The bound, with its unit.
         max: String,
     },
+    /// It holds something that an export would remove, and that no export has written.
+    #[error("{} holds {name}, which is no host of an export", shown(.path))]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds, escaped for a terminal.
+        name: String,
+    },
     /// Somebody else has changed it since it was read; nothing was written. Read again.
     #[error("{} was changed since it was read", shown(.path))]
     Changed {
@@ -167,6 +176,9 @@ impl ConfError {
         match self {
             ConfError::FileType { found: "a directory", .. } => Some("give '-f dir' for a directory of files"),
             ConfError::Syntax { .. } => Some("it may be half written: save it again, or name its format with '-f'"),
+            ConfError::Foreign { .. } => {
+                Some("an export removes what is no host: name a directory that is empty or new")
+            }
             ConfError::Changed { .. } => Some("run the command again"),
             ConfError::Install(error) => error.hint(),
             _ => None,
@@ -214,8 +226,8 @@ struct SyntaxError {
 
 /// Reads configuration.
 ///
-/// Errors: [`ConfError::Missing`] if there is none; an empty file is an error in every format that has no empty form, so
-/// that a file which is just being written is not taken for one that says nothing.
+/// Errors: [`ConfError::Missing`] if there is none. An empty file is an error in every format, so that one which is just
+/// being written is not taken for one that says nothing.
 pub fn read(format: Format, path: &Path) -> Result<Read, ConfError> {
     if format == Format::Dir {
         return dir::read(path);
@@ -271,13 +283,14 @@ pub fn write(format: Format, path: &Path, properties: &Properties, seen: Option<
 ///
 /// Errors: the reason why the format has no form for it.
 pub fn text_of(format: Format, value: &Value) -> Result<String, String> {
-    match format {
+    let text = match format {
         Format::Json => Ok(documents::json_text(value)),
         Format::Yaml => documents::yaml_text(value),
         Format::Toml => documents::toml_text(value),
         Format::Php => Ok(php::text(value)),
         Format::Dir => Err("a directory has no text".to_owned()),
-    }
+    };
+    text.map_err(|why| harmless(&why))
 }
 
 fn parse(format: Format, text: &str) -> Result<Value, SyntaxError> {

@@ -87,8 +87,7 @@ pub fn render(target: Target, export: &Export, options: &LineOptions) -> Result<
 
 fn conf(format: Format, export: &Export) -> Result<Rendered, RenderError> {
     let projection = format.projection(&export.properties());
-    let text = text_of(format, &projection.properties.into())
-        .map_err(|why| RenderError::NoForm { format, why: harmless(&why) })?;
+    let text = text_of(format, &projection.properties.into()).map_err(|why| RenderError::NoForm { format, why })?;
     let left_out = projection.left_out.into_iter().map(|problem| {
         let (host, field) = problem.path.split_first().expect("a problem has a path");
         let why =

@@ -259,6 +259,7 @@ impl Exporter {
         match prepared.content {
             Content::File(candidate) => candidate.install()?,
             Content::Directory(properties) => {
+                conf::claim(&self.exporting.path, &properties)?;
                 let written = conf::write(Format::Dir, &self.exporting.path, &properties, None)?;
                 for problem in written.left_alone {
                     warn!("left out: {problem}");

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use grange_farm::Properties;
-use grange_farm::conf::{ConfError, Format, Read, Written, read, write};
+use grange_farm::conf::{ConfError, Format, Read, Written, claim, read, write};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -320,4 +320,41 @@ fn leftovers_of_a_killed_writer_go_with_the_next_write() {
     conf.write(json!({"a": "2", "o": {}}), None);
     assert_eq!(conf.names(), ["a", "o"]);
     assert_eq!(names(&conf.path("o")), [""; 0]);
+}
+
+#[test]
+fn an_export_takes_over_only_what_is_its_own() {
+    let hosts = properties(json!({"db-1": {"a": "1"}}));
+    let conf = Conf::new(json!({"db-1": {"a": "0"}, "10.0.0.1": {"a": "1"}, "::1": {}}));
+    for (name, is_folder) in [("passwd", false), ("home", true), ("10.0.0.2", false)] {
+        let path = conf.path(name);
+        if is_folder {
+            fs::create_dir(&path).unwrap()
+        } else {
+            fs::write(&path, "").unwrap()
+        }
+        let error = claim(&conf.root(), &hosts).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} holds {name}, which is no host of an export", conf.root().display()));
+        assert!(error.hint().is_some());
+        if is_folder { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
+    }
+    conf.put(".profile", "x");
+    claim(&conf.root(), &hosts).unwrap();
+    write(Format::Dir, &conf.root(), &hosts, None).unwrap();
+    assert_eq!(conf.fields(), json!({"db-1": {"a": "1"}}));
+    // From now on it is the export's.
+    conf.put("old-host/a", "1");
+    claim(&conf.root(), &hosts).unwrap();
+    assert_eq!(names(&conf.root()), [".grange-export", ".profile", "db-1", "old-host"]);
+    claim(&conf.outside("new"), &hosts).unwrap();
+    assert_eq!(names(&conf.outside("new")), [".grange-export"]);
+    assert!(claim(&conf.outside("no/parent"), &hosts).is_err());
+}
+
+#[test]
+fn rights_of_the_owner_are_not_given_to_contents_of_others() {
+    let conf = Conf::new(json!({"a": "1"}));
+    fs::set_permissions(conf.path("a"), fs::Permissions::from_mode(0o6755)).unwrap();
+    conf.write(json!({"a": "2"}), None);
+    assert_eq!(fs::metadata(conf.path("a")).unwrap().mode() & 0o7777, 0o755);
 }

@@ -167,9 +167,14 @@ fn numbers() -> Value {
     })
 }
 
+/// Returns a directory in memory, where there is one: what is tested here does not depend on disks, which take their time.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Writes properties and reads what they have become.
 fn written(format: Format, fields: &Properties) -> Read {
-    let temp = tempfile::tempdir().unwrap();
+    let temp = in_memory();
     let path = temp.path().join("conf");
     let written = write(format, &path, fields, None).unwrap();
     assert!(written.changed);
@@ -243,7 +248,7 @@ fn object() -> impl Strategy<Value = Properties> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_value_comes_back_from_every_format(fields in object()) {
@@ -254,7 +259,7 @@ proptest! {
 
     #[test]
     fn every_directory_becomes_every_other(first in object(), second in object()) {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = in_memory();
         let path = temp.path().join("conf");
         write(Format::Dir, &path, &first, None).unwrap();
         let seen = read(Format::Dir, &path).unwrap();
@@ -294,6 +299,8 @@ fn what_is_wrong_is_told_with_its_place() {
         (Format::Yaml, "just text", "conf holds no fields: not a JSON object but a string"),
         (Format::Toml, "a = 1\nb = ", "conf:2:5 is not toml: "),
         (Format::Toml, "a = 1\na = 2", "conf:2:1 is not toml: "),
+        (Format::Toml, " \n", "conf is not toml: it is empty; write '# empty' if it is to be"),
+        (Format::Php, "", "conf:1:1 is not php: "),
         (Format::Toml, "a = nan", "conf is not toml: NaN is a number that JSON has not"),
         (Format::Php, "<?php return array(\n  'a' => $b);", "conf:2:10 is not php: a variable is not a value"),
     ] {

@@ -53,9 +53,12 @@ fn output(program: &[String], option: &str, script: &str, path: &Path, input: &s
     output.stdout
 }
 
+fn hexadecimal(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A value in which text is written by its bytes, so that no program's own encoding of text comes between.
 fn in_hexadecimal(value: &Value) -> Value {
-    let hexadecimal = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     match value {
         Value::String(text) => json!(format!("s{}", hexadecimal(text))),
         Value::Array(values) => values.iter().map(in_hexadecimal).collect(),
@@ -115,14 +118,19 @@ fn numbers() -> Value {
     ])
 }
 
-/// Random text, and pieces of what a parser may take for the end of text.
-fn random(seed: u64, count: usize) -> Vec<String> {
+/// Returns a source of numbers below a bound, the same every time.
+fn numbers_from(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed;
-    let mut next = move |bound: usize| {
-        // Knuth's generator: the same text every time.
+    move |bound: usize| {
+        // Knuth's generator.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % bound
-    };
+    }
+}
+
+/// Random text, and pieces of what a parser may take for the end of text.
+fn random(seed: u64, count: usize) -> Vec<String> {
+    let mut next = numbers_from(seed);
     (0..count)
         .map(|_| {
             let mut text = String::new();
@@ -150,7 +158,8 @@ fn fields(texts: &[String]) -> Value {
 fn every_text() -> Vec<String> {
     let tricky = TRICKY.iter().map(|text| (*text).to_owned());
     let bytes = (0u8..128).map(|byte| format!("a{}b", char::from(byte)));
-    tricky.chain(bytes).chain(random(1, 1500)).collect()
+    let long = ["k".repeat(3000), "a b ".repeat(1000), "é\n".repeat(1000), "'".repeat(2000), "🙂".repeat(300)];
+    tricky.chain(bytes).chain(random(1, 1500)).chain(long).collect()
 }
 
 #[test]
@@ -259,6 +268,98 @@ fn php_and_this_reader_take_literals_for_the_same() {
         let both = |of: &Value| of[at].to_string().replace("{}", "[]");
         assert_eq!(both(ours), both(shown), "{value}");
     }
+}
+
+/// What PHP files are made of, and what they may not be made of.
+const PIECES: &[&str] = &[
+    "[", "]", "array(", ")", ",", ",", " => ", "=>", " . ", "-", "+", "'", "\"", "'a'", "\"b\"", "\\", "\\'", "\\\"",
+    "\\x4", "\\X41", "\\101", "\\8", "\\u{41}", "\\u", "\\$", "$", "$x", "{", "}", "{$", "0", "1", "7", "9", "0x",
+    "0b1", "0o7", "1_0", ".5", "1.", "e3", "E-2", "true", "FALSE", "null", " ", "\n", "\r", "\t", "/*", "*/", "//",
+    "#", "?>", "a", "é", ";", "'1'", "'01'", "'-1'", "''",
+];
+
+const PHP_EVALUATE: &str = r"
+    ini_set('serialize_precision', -1);
+    function show($value) {
+        if (is_string($value)) return 's' . bin2hex($value);
+        if (!is_array($value)) return $value;
+        $shown = [];
+        foreach ($value as $name => $inner) $shown[bin2hex((string) $name)] = show($inner);
+        return (object) $shown;
+    }
+    $shown = [];
+    foreach (json_decode(file_get_contents($argv[1])) as $source) {
+        try { $shown[] = show(eval($source)); } catch (Throwable $error) { $shown[] = 'error ' . $error->getMessage(); }
+    }
+    echo json_encode($shown, JSON_PRESERVE_ZERO_FRACTION | JSON_THROW_ON_ERROR, 512);
+";
+
+/// A value as [`PHP_EVALUATE`] shows it: PHP has one kind of array.
+fn as_php_has_it(value: &Value) -> Value {
+    match value {
+        Value::Array(values) => {
+            let fields = values.iter().enumerate();
+            fields.map(|(at, value)| (hexadecimal(&at.to_string()), as_php_has_it(value))).collect()
+        }
+        Value::Object(fields) => fields.iter().map(|(name, value)| (hexadecimal(name), as_php_has_it(value))).collect(),
+        Value::Number(number) if number.is_u64() && !number.is_i64() => json!(number.as_f64()),
+        other => in_hexadecimal(other),
+    }
+}
+
+#[test]
+fn whatever_is_read_means_the_same_to_php() {
+    let Some(php) = php() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("conf.php");
+    let count = std::env::var("GRANGE_TEST_PHP_SOURCES").map_or(3_000, |count| count.parse().unwrap());
+    let seed = std::env::var("GRANGE_TEST_PHP_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut next = numbers_from(seed);
+    let (mut sources, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let mut source = String::from("return ['v' => ");
+        for _ in 0..=next(7) {
+            source.push_str(PIECES[next(PIECES.len())]);
+        }
+        source.push_str("];");
+        std::fs::write(&path, format!("<?php {source}")).unwrap();
+        if let Ok(there) = read(Format::Php, &path) {
+            sources.push(source);
+            ours.push(as_php_has_it(&there.properties.into()));
+        }
+    }
+    assert!(sources.len() * 20 > count, "{} of {count} are PHP", sources.len());
+    std::fs::write(&path, json!(sources).to_string()).unwrap();
+    let shown: Vec<Value> = serde_json::from_slice(&output(&php, "-r", PHP_EVALUATE, &path, "")).unwrap();
+    for ((source, ours), shown) in sources.iter().zip(&ours).zip(&shown) {
+        assert_eq!(ours, shown, "{source}");
+    }
+}
+
+const TOML_SHOW: &str = r"
+import sys, json, tomllib
+def show(value):
+    if isinstance(value, str): return 's' + value.encode().hex()
+    if isinstance(value, list): return [show(inner) for inner in value]
+    if isinstance(value, dict): return {name.encode().hex(): show(inner) for name, inner in value.items()}
+    assert isinstance(value, (bool, int, float)), repr(value)
+    return value
+print(json.dumps(show(tomllib.load(open(sys.argv[1], 'rb')))))
+";
+
+#[test]
+fn pythons_toml_reads_what_was_written() {
+    let Some(python) = program(&[&["/usr/bin/python3", "-c", "import tomllib"], &["python3", "-c", "import tomllib"]])
+    else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("conf.toml");
+    let mut fields = fields(&every_text());
+    fields["numbers"].as_array_mut().unwrap().retain(|number| !number.is_null());
+    write(Format::Toml, &path, &properties(fields.clone()), None).unwrap();
+    let shown: Value = serde_json::from_slice(&output(&python, "-c", TOML_SHOW, &path, "")).unwrap();
+    assert_eq!(shown, in_hexadecimal(&fields));
 }
 
 #[test]

@@ -271,15 +271,31 @@ fn a_directory_follows_too() {
     let fixture = Fixture::new();
     fixture.host("10.0.0.1", r#"{"enabled": "1", "mysql": {"delay": 7}}"#);
     let directory = fixture.path("hosts");
-    fs::create_dir(&directory).unwrap();
-    fs::write(directory.join("left-over"), "x").unwrap();
+    // As an export by ZkFarmer left it: a host that has gone.
+    fs::create_dir_all(directory.join("10.0.0.9")).unwrap();
+    fs::write(directory.join("10.0.0.9/enabled"), "1").unwrap();
     let _exported = fixture.export(&directory, &["--settle", "0"]);
     eventually("a host is a directory", || read(&directory.join("10.0.0.1/mysql/delay")) == "7");
-    eventually("what is not in the farm goes", || !directory.join("left-over").exists());
+    eventually("what is not in the farm goes", || !directory.join("10.0.0.9").exists());
     fixture.host("10.0.0.2", r#"{"enabled": "1"}"#);
     eventually("another one comes", || read(&directory.join("10.0.0.2/enabled")) == "1");
     fixture.shell(&["delete", "/farm/10.0.0.2"]);
     eventually("and goes", || !directory.join("10.0.0.2").exists());
+}
+
+#[test]
+fn a_directory_that_is_somebody_elses_is_not_taken_over() {
+    let fixture = Fixture::new();
+    fixture.host("10.0.0.1", r#"{"enabled": "1"}"#);
+    let directory = fixture.path("etc");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("passwd"), "x").unwrap();
+    let outcome = fixture.once(&directory, &[]);
+    assert_eq!(outcome.status, Some(3), "{outcome}");
+    assert!(outcome.stderr.contains("holds passwd, which is no host of an export"), "{outcome}");
+    assert!(outcome.stderr.contains("hint: an export removes what is no host"), "{outcome}");
+    assert_eq!(read(&directory.join("passwd")), "x");
+    assert!(!directory.join("10.0.0.1").exists());
 }
 
 #[test]
