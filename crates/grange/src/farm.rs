@@ -5,6 +5,7 @@ mod follow;
 mod get;
 mod ls;
 mod set;
+mod top;
 mod unset;
 mod watch;
 pub(crate) mod zkfarmer;
@@ -20,6 +21,7 @@ use grange_farm::hosts::ReadError;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::logging;
 use crate::output::harmless_line;
 
 /// Let hosts register themselves with their properties, and follow them
@@ -44,6 +46,18 @@ enum FarmCommand {
     Unset(unset::UnsetArgs),
     Check(check::CheckArgs),
     Watch(watch::WatchArgs),
+    Top(top::TopArgs),
+}
+
+impl FarmArgs {
+    /// Returns what is logged when nobody says.
+    pub(crate) fn default_log_level(&self) -> &'static str {
+        match self.command {
+            // The screen is not to be written over.
+            FarmCommand::Top(_) => "off",
+            _ => logging::TOOL_LEVEL,
+        }
+    }
 }
 
 pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError> {
@@ -53,6 +67,7 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
         FarmCommand::Set(command) => set::run(&args.connection, &command).await,
         FarmCommand::Unset(command) => unset::run(&args.connection, &command).await,
         FarmCommand::Watch(command) => watch::run(cx, &args.connection, &command).await,
+        FarmCommand::Top(command) => top::run(cx, &args.connection, command).await,
         FarmCommand::Check(command) => check::run(cx, &args.connection, &command).await,
     }
 }

@@ -80,6 +80,7 @@ impl Command {
         match self {
             Command::Serve(_) => logging::SERVICE_LEVEL,
             Command::Ensemble(args) if args.serves() => logging::SERVICE_LEVEL,
+            Command::Farm(args) => args.default_log_level(),
             _ => logging::TOOL_LEVEL,
         }
     }
