@@ -17,7 +17,7 @@ const LINKS_MAX: usize = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// There is something else by that name.
-    #[error("{} is {found}, not a file", .path.display())]
+    #[error("{} is {found}, not a file", super::shown(.path))]
     NotAFile {
         /// The name.
         path: PathBuf,
@@ -25,19 +25,19 @@ pub enum InstallError {
         found: &'static str,
     },
     /// The directory for the file is missing.
-    #[error("there is no directory {}", .path.display())]
+    #[error("there is no directory {}", super::shown(.path))]
     NoDirectory {
         /// The directory.
         path: PathBuf,
     },
     /// Links lead in a circle.
-    #[error("{} is a link through more than {LINKS_MAX} others", .path.display())]
+    #[error("{} is a link through more than {LINKS_MAX} others", super::shown(.path))]
     Links {
         /// The first of them.
         path: PathBuf,
     },
     /// The system refused.
-    #[error("cannot {action} {}", .path.display())]
+    #[error("cannot {action} {}", super::shown(.path))]
     Io {
         /// What was to be done.
         action: &'static str,
@@ -62,6 +62,9 @@ impl InstallError {
             InstallError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("the old file is unchanged; make room, and try again")
+                }
+                io::ErrorKind::ResourceBusy => {
+                    Some("a file that is mounted by itself cannot be replaced; mount its directory instead")
                 }
                 io::ErrorKind::PermissionDenied => {
                     Some("a file is replaced by a new one, so its directory must be writable")

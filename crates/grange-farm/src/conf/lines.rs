@@ -83,10 +83,10 @@ pub(super) fn env(export: &Export, options: &LineOptions) -> Result<Rendered, Re
             let key = format!("{prefix}_{}_{}", env_name(name), env_name(&field));
             let text = text_of(value);
             if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-                rendered.leave(name, &format!("its field {field} has control characters"));
+                rendered.leave(name, &format!("its field {} has control characters", quoted(&field)));
                 continue;
             }
-            let origin = format!("{field} of {name}");
+            let origin = format!("{} of {name}", quoted(&field));
             if let Some(first) = taken.insert(key.clone(), origin.clone()) {
                 return Err(RenderError::Collision { name: key, first, second: origin });
             }
@@ -300,3 +300,6 @@ fn quoted(text: &str) -> String {
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")
 }
+
+#[cfg(test)]
+mod tests;

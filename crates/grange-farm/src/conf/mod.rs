@@ -56,8 +56,8 @@ pub struct Read {
 /// A field that could not be read or written, while the others could.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Names from the outermost object inwards. A name may have dots in it, and stands for one that is not UTF-8 with
-    /// U+FFFD in it.
+    /// Names from the outermost object inwards, as they are; [`Display`](std::fmt::Display) escapes them. A name may have
+    /// dots in it, and stands for one that is not UTF-8 with U+FFFD in it.
     pub path: Vec<String>,
     /// The reason, as what follows a colon.
     pub why: String,
@@ -65,7 +65,7 @@ pub struct Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path.join("/"), self.why)
+        write!(f, "{}: {}", harmless(&self.path.join("/")), self.why)
     }
 }
 
@@ -83,13 +83,13 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfError {
     /// There is none.
-    #[error("{} does not exist", .path.display())]
+    #[error("{} does not exist", shown(.path))]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
     },
     /// It is not what the format says.
-    #[error("{}{} is not {format}: {why}", .path.display(), At(*.line, *.column))]
+    #[error("{}{} is not {format}: {why}", shown(.path), At(*.line, *.column))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -103,7 +103,7 @@ pub enum ConfError {
         why: String,
     },
     /// It is right, but has no fields.
-    #[error("{} holds no fields", .path.display())]
+    #[error("{} holds no fields", shown(.path))]
     Kind {
         /// The file.
         path: PathBuf,
@@ -112,7 +112,7 @@ pub enum ConfError {
         source: PropertiesError,
     },
     /// It is a directory and should be a file, or the other way round, or something else.
-    #[error("{} is {found}, and {format} is kept in {}", .path.display(), if *.format == Format::Dir { "a directory" } else { "a file" })]
+    #[error("{} is {found}, and {format} is kept in {}", shown(.path), if *.format == Format::Dir { "a directory" } else { "a file" })]
     FileType {
         /// What is there.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum ConfError {
         format: Format,
     },
     /// It has more than [`FILE_BYTES_MAX`] bytes, or more entries than the reader takes.
-    #[error("{} has more than {max}", .path.display())]
+    #[error("{} has more than {max}", shown(.path))]
     TooLarge {
         /// The file or directory.
         path: PathBuf,
@@ -130,13 +130,13 @@ pub enum ConfError {
         max: String,
     },
     /// Somebody else has changed it since it was read; nothing was written. Read again.
-    #[error("{} was changed since it was read", .path.display())]
+    #[error("{} was changed since it was read", shown(.path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
     /// The format has no form for a value.
-    #[error("cannot write {} as {format}: {why}", .path.display())]
+    #[error("cannot write {} as {format}: {why}", shown(.path))]
     NoForm {
         /// The file.
         path: PathBuf,
@@ -146,7 +146,7 @@ pub enum ConfError {
         why: String,
     },
     /// The system refused.
-    #[error("cannot {action} {}", .path.display())]
+    #[error("cannot {action} {}", shown(.path))]
     Io {
         /// What was to be done.
         action: &'static str,
@@ -189,6 +189,21 @@ impl std::fmt::Display for At {
     }
 }
 
+/// Returns a path for a message: some of its names may have come from other hosts.
+fn shown(path: &Path) -> String {
+    harmless(&path.to_string_lossy())
+}
+
+/// Escapes what a terminal might obey, or show in another order than it is.
+fn harmless(text: &str) -> String {
+    let is_direction = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut harmless = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_direction(c) { harmless.extend(c.escape_default()) } else { harmless.push(c) }
+    }
+    harmless
+}
+
 /// What is wrong with text, and where: line and column count from 1, and are 0 if they are not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SyntaxError {
@@ -211,7 +226,7 @@ pub fn read(format: Format, path: &Path) -> Result<Read, ConfError> {
         format,
         line,
         column,
-        why,
+        why: harmless(&why),
     })?;
     let properties = Properties::try_from(value).map_err(|source| ConfError::Kind { path: path.to_owned(), source })?;
     Ok(Read { properties, problems: Vec::new() })

@@ -7,6 +7,9 @@
 
 mod parse;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
 use serde_json::{Number, Value};

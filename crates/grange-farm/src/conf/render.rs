@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::format::{Format, Target};
 use super::lines::{self, LineOptions};
-use super::text_of;
+use super::{harmless, text_of};
 use crate::properties::Properties;
 
 /// What is exported of a farm.
@@ -39,7 +39,7 @@ pub struct Rendered {
 /// A host that is not in the file, or not as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The host's name.
+    /// The host's name, as it is.
     pub host: String,
     /// What is left out if it is not the whole host, and why.
     pub why: String,
@@ -87,10 +87,12 @@ pub fn render(target: Target, export: &Export, options: &LineOptions) -> Result<
 
 fn conf(format: Format, export: &Export) -> Result<Rendered, RenderError> {
     let projection = format.projection(&export.properties());
-    let text = text_of(format, &projection.properties.into()).map_err(|why| RenderError::NoForm { format, why })?;
+    let text = text_of(format, &projection.properties.into())
+        .map_err(|why| RenderError::NoForm { format, why: harmless(&why) })?;
     let left_out = projection.left_out.into_iter().map(|problem| {
         let (host, field) = problem.path.split_first().expect("a problem has a path");
-        let why = if field.is_empty() { problem.why } else { format!("{}: {}", field.join("."), problem.why) };
+        let why =
+            if field.is_empty() { problem.why } else { format!("{}: {}", harmless(&field.join(".")), problem.why) };
         LeftOut { host: host.clone(), why }
     });
     Ok(Rendered { bytes: text.into_bytes(), left_out: left_out.collect() })

@@ -8,16 +8,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{Enumerator, Object, ObjectExt as _, Value as Seen};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, escape_formatter};
+use minijinja::value::{Enumerator, Object, ObjectExt as _, Value as Seen, ValueKind};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Output, State, UndefinedBehavior, escape_formatter,
+};
 use serde_json::{Map, Value};
 
-use super::FILE_BYTES_MAX;
 use super::lines::{is_token, shell_word};
 use super::render::{Export, Rendered};
+use super::{FILE_BYTES_MAX, harmless};
 
 /// How many steps a template may take; one that takes more fails. A line for a host takes some tens.
-const STEPS_MAX: u64 = 50_000_000;
+const STEPS_MAX: u64 = 10_000_000;
 
 /// How large a template may be, in bytes; a larger one is refused.
 const TEMPLATE_BYTES_MAX: u64 = 4 << 20;
@@ -109,13 +111,21 @@ impl Template {
         environment.set_syntax(syntax.expect("these are no delimiters"));
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_fuel(Some(STEPS_MAX));
-        environment.set_auto_escape_callback(move |_| if is_html { AutoEscape::Html } else { AutoEscape::None });
+        // With a form of escaping of its own, what a macro or a block gives is known to have been checked.
+        let escape = if is_html { AutoEscape::Html } else { AutoEscape::Custom("words".into()) };
+        environment.set_auto_escape_callback(move |_| escape.clone());
         environment.set_formatter(put);
-        environment.add_filter("json", |value: &Seen| Ok::<_, Error>(Seen::from_safe_string(json(value)?.to_string())));
+        environment.add_filter("json", |value: &Seen| Ok::<_, Error>(Seen::from_safe_string(json_text(&json(value)?))));
         environment.add_filter("php", |value: &Seen| {
             Ok::<_, Error>(Seen::from_safe_string(super::php::expression(&json(value)?)))
         });
         environment.add_filter("shell", shell);
+        for name in ["e", "escape"] {
+            environment.add_filter(name, |value: &Seen| match value.is_safe() {
+                true => Ok(value.clone()),
+                false => Ok::<_, Error>(Seen::from_safe_string(HtmlEscape(&text(value)?).to_string())),
+            });
+        }
         environment.add_filter("raw", |value: &Seen| Ok::<_, Error>(Seen::from_safe_string(text(value)?)));
         environment.add_filter("token", token);
         environment.add_test("token", |value: &Seen| value.as_str().map_or_else(|| value.is_number(), is_token));
@@ -150,7 +160,7 @@ impl Template {
             })
             .collect();
         let farm = Fields::of(export.farm.fields(), "the farm", String::new(), &self.missed);
-        let context = Seen::from_iter([(HOSTS, Seen::from(hosts)), (FARM, Seen::from_object(farm))]);
+        let context = Seen::from_pairs([(HOSTS, Seen::from(hosts)), (FARM, Seen::from_object(farm))]);
         let template = self.environment.get_template(&self.name).map_err(|error| self.failed(&error))?;
         let mut bytes = Bounded(Vec::new());
         let rendered = template.render_captured_to(context, &mut bytes).map(|_| ());
@@ -167,7 +177,7 @@ impl Template {
             ErrorKind::UndefinedError => {
                 "there is no such field; write '| default(…)' for one that may be missing".to_owned()
             }
-            _ => error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+            _ => harmless(error.detail().unwrap_or(&error.kind().to_string())),
         };
         let host = match error.kind() {
             ErrorKind::SyntaxError | ErrorKind::OutOfFuel => None,
@@ -202,8 +212,9 @@ struct Fields {
 
 impl Fields {
     fn of(fields: &Map<String, Value>, of: &str, path: String, missed: &Missed) -> Fields {
-        let fields =
-            fields.iter().map(|(name, value)| (name.clone(), seen(value, of, &format!("{path}{name}."), missed)));
+        // A field that is null is one that is missing.
+        let fields = fields.iter().filter(|(_, value)| !value.is_null());
+        let fields = fields.map(|(name, value)| (name.clone(), seen(value, of, &format!("{path}{name}."), missed)));
         Fields { fields: fields.collect(), of: of.to_owned(), path, missed: missed.clone() }
     }
 }
@@ -241,20 +252,22 @@ fn wrong(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 /// Puts a value into the text: any if the whole text is escaped, else a number, a plain word, or what was quoted.
 fn put(output: &mut Output, state: &mut State, value: &Seen) -> Result<(), Error> {
-    let is_plain = value.is_safe()
-        || value.is_number()
-        || value.is_none()
-        || matches!(value.kind(), minijinja::value::ValueKind::Bool);
-    if is_plain || !matches!(state.auto_escape(), AutoEscape::None) {
+    // Jinja's own spelling is Python's, and what is made here is read by other programs.
+    if let Ok(is_true) = bool::try_from(value.clone())
+        && value.kind() == ValueKind::Bool
+    {
+        return Ok(output.write_str(if is_true { "true" } else { "false" })?);
+    }
+    if matches!(state.auto_escape(), AutoEscape::Html) {
         return escape_formatter(output, state, value);
     }
     match value.as_str() {
-        Some("") => Ok(()),
-        Some(text) if is_word(text) => escape_formatter(output, state, value),
+        Some(text) if value.is_safe() || is_word(text) => Ok(output.write_str(text)?),
         Some(text) => Err(wrong(format!(
             "{text:?} is more than a word; quote it with '| json', '| php' or '| shell', or write '| raw' to put it in as it is"
         ))),
-        None => Err(wrong("an object or a list is no text; write '| json'")),
+        None if value.is_number() => Ok(write!(output, "{value}")?),
+        None => Err(wrong("an object, a list or null is no text; write '| json'")),
     }
 }
 
@@ -268,6 +281,12 @@ fn json(value: &Seen) -> Result<Value, Error> {
         return Err(ErrorKind::UndefinedError.into());
     }
     serde_json::to_value(value).map_err(|error| wrong(error.to_string()))
+}
+
+/// Returns JSON that may stand in a page of HTML too: outside of its strings these characters are not in JSON.
+fn json_text(value: &Value) -> String {
+    let escapes = [("<", r"\u003c"), (">", r"\u003e"), ("&", r"\u0026"), ("'", r"\u0027")];
+    escapes.iter().fold(value.to_string(), |text, (character, escape)| text.replace(character, escape))
 }
 
 fn text(value: &Seen) -> Result<String, Error> {
@@ -313,3 +332,6 @@ impl io::Write for &mut Bounded {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

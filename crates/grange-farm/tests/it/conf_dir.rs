@@ -113,7 +113,9 @@ fn what_cannot_be_read_is_told_and_the_rest_is_read() {
     symlink("nowhere", conf.path("dangling")).unwrap();
     symlink("self", conf.path("self")).unwrap();
     symlink("..", conf.path("o/up")).unwrap();
+    symlink("nowhere", conf.path("\u{1b}[31m\u{202e}")).unwrap();
     let mut expected = vec![
+        "\\u{1b}[31m\\u{202e}: it is a link to nothing",
         "dangling: it is a link to nothing",
         "device: it is a device",
         "fifo: it is a FIFO",
