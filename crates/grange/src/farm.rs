@@ -58,6 +58,14 @@ impl FarmArgs {
             _ => logging::TOOL_LEVEL,
         }
     }
+
+    /// Ends before it has begun.
+    pub(crate) fn refuse(&self, error: &CommandError) -> ExitCode {
+        match self.command {
+            FarmCommand::Check(_) => check::refuse(&error.headline()),
+            _ => error.report(),
+        }
+    }
 }
 
 pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError> {
@@ -77,7 +85,12 @@ pub(crate) fn wrong_usage(error: &clap::Error, cli: clap::Command) -> Option<Exi
     let matches = cli.ignore_errors(true).try_get_matches_from(std::env::args_os()).ok()?;
     let (name, farm) = matches.subcommand()?;
     let is_check = name == "farm" && farm.subcommand_name() == Some("check");
-    (is_check && error.use_stderr()).then(|| check::wrong_usage(error))
+    (is_check && error.use_stderr()).then(|| {
+        let text = error.render().to_string();
+        let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let line = what.join(" ");
+        check::refuse(line.strip_prefix("error: ").unwrap_or(&line))
+    })
 }
 
 /// Ends a command that could not read a farm.

@@ -183,6 +183,7 @@ fn who_cannot_tell_says_unknown() {
     unknown(&[], "the following required arguments were not provided: <ZNODE>");
     unknown(&["/farm", "--frob"], "unexpected argument '--frob' found");
     unknown(&["/farm", "--connect-timeout", "x"], "invalid value 'x'");
+    unknown(&["/farm", "--log-level", "a=b=c"], "--log-level a=b=c is not understood");
     site.check(&["set", "/farm", "size", "many"], "");
     unknown(&["/farm"], "the property 'size' of /farm must be a whole number and is \"many\"");
     site.check(&["set", "/farm", "size", "3"], "");
