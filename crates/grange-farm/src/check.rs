@@ -243,7 +243,8 @@ fn running<'a>(hosts: &'a BTreeMap<String, Host>, filter: &'a Filter) -> impl It
     hosts.iter().filter(|(name, host)| is_running(name, host, filter)).map(|(name, _)| name)
 }
 
-fn size(farm: &ZnodePath, properties: &Properties) -> Result<u32, CheckError> {
+/// Returns how many hosts a farm says that there should be.
+pub fn size(farm: &ZnodePath, properties: &Properties) -> Result<u32, CheckError> {
     let found = properties.get(&field("size")).ok_or_else(|| CheckError::NoSize(farm.clone()))?;
     let size = match found {
         Value::Number(number) => whole(&number.to_string()),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use grange_client::{Client, ClientError, Stat, ZnodePath, is_transient, retry};
+use grange_client::{Client, ClientError, ZnodePath, is_transient, retry};
 use serde_json::Value;
 
 use crate::properties::{FieldPath, Properties, PropertiesError};
@@ -48,6 +48,9 @@ pub enum FieldsError {
         #[source]
         source: PropertiesError,
     },
+    /// The object has a whole number of more than 64 bits somewhere, which would be written back with other digits.
+    #[error("{0} holds a whole number of more than 64 bits, which would lose digits")]
+    WideNumber(ZnodePath),
     /// The object would become too large for a server.
     #[error("{path} would have {bytes} bytes; the most is {DATA_BYTES_MAX}")]
     TooLarge {
@@ -82,7 +85,7 @@ pub enum FieldsError {
 
 /// Returns the properties of a host, or of a farm.
 pub async fn get(client: &Client, path: &ZnodePath) -> Result<Properties, FieldsError> {
-    Ok(read(client, path).await?.0)
+    Ok(read(client, path).await?.properties)
 }
 
 /// Gives a field a value.
@@ -96,7 +99,12 @@ pub async fn set(client: &Client, path: &ZnodePath, field: &FieldPath, value: &V
 /// Errors: [`FieldsError::NoField`] if it is not there, not even as `null`.
 pub async fn unset(client: &Client, path: &ZnodePath, field: &FieldPath) -> Result<(), FieldsError> {
     if get(client, path).await?.unset(field).is_none() {
-        return Err(FieldsError::NoField { path: path.clone(), field: field.clone() });
+        // What was read may be older than what another server knows.
+        let request = |source| FieldsError::Request { doing: "read", path: path.clone(), source };
+        retry(|| client.sync(path.as_str())).await.map_err(request)?;
+        if get(client, path).await?.unset(field).is_none() {
+            return Err(FieldsError::NoField { path: path.clone(), field: field.clone() });
+        }
     }
     change(client, path, |properties| {
         properties.unset(field);
@@ -114,7 +122,10 @@ pub async fn change(
     path: &ZnodePath,
     mut edit: impl FnMut(&mut Properties),
 ) -> Result<Properties, FieldsError> {
-    let request = |source| FieldsError::Request { doing: "change", path: path.clone(), source };
+    let request = |source| match source {
+        ClientError::SessionExpired | ClientError::ClientClosed => FieldsError::Unknown(path.clone()),
+        source => FieldsError::Request { doing: "change", path: path.clone(), source },
+    };
     let pauses = ExponentialBuilder::new()
         .with_min_delay(PAUSE_FIRST)
         .with_max_delay(PAUSE_MAX)
@@ -124,7 +135,16 @@ pub async fn change(
     let (mut is_first, mut error) = (true, ClientError::BadVersion);
     for pause in std::iter::once(Duration::ZERO).chain(pauses) {
         tokio::time::sleep(pause).await;
-        let (before, stat) = read(client, path).await?;
+        let Found { properties: before, version, is_exact } = match read(client, path).await {
+            // What became of an earlier write is not known, if its reply was lost.
+            Err(FieldsError::Request { source, .. }) if error != ClientError::BadVersion => {
+                return Err(request(source));
+            }
+            read => read?,
+        };
+        if !is_exact {
+            return Err(FieldsError::WideNumber(path.clone()));
+        }
         let mut after = before.clone();
         edit(&mut after);
         // At first it is written all the same: what was read may be older than what another server knows.
@@ -136,10 +156,9 @@ pub async fn change(
         if data.len() > DATA_BYTES_MAX {
             return Err(FieldsError::TooLarge { path: path.clone(), bytes: data.len() });
         }
-        error = match client.set_data(path.as_str(), &data, Some(stat.version)).await {
+        error = match client.set_data(path.as_str(), &data, Some(version)).await {
             Ok(_) => return Ok(after),
             Err(ClientError::NoNode) => return Err(FieldsError::NoZnode(path.clone())),
-            Err(ClientError::SessionExpired) => return Err(FieldsError::Unknown(path.clone())),
             Err(error @ ClientError::BadVersion) => error,
             Err(error) if is_transient(&error) => {
                 // What is read next is to be no older than whatever became of the write.
@@ -155,13 +174,71 @@ pub async fn change(
     })
 }
 
-async fn read(client: &Client, path: &ZnodePath) -> Result<(Properties, Stat), FieldsError> {
+/// What a znode holds.
+struct Found {
+    properties: Properties,
+    version: i32,
+    /// Every number is what was written.
+    is_exact: bool,
+}
+
+async fn read(client: &Client, path: &ZnodePath) -> Result<Found, FieldsError> {
     match retry(|| client.get_data(path.as_str())).await {
         Ok((data, stat)) => match Properties::decode(&data) {
-            Ok(properties) => Ok((properties, stat)),
+            Ok(properties) => Ok(Found { properties, version: stat.version, is_exact: !has_wide_number(&data) }),
             Err(source) => Err(FieldsError::Data { path: path.clone(), source }),
         },
         Err(ClientError::NoNode) => Err(FieldsError::NoZnode(path.clone())),
         Err(source) => Err(FieldsError::Request { doing: "read", path: path.clone(), source }),
+    }
+}
+
+/// Tells whether JSON has a whole number that was read as a float, because it has more than 64 bits.
+fn has_wide_number(json: &[u8]) -> bool {
+    let (mut is_text, mut is_escaped) = (false, false);
+    let outside = json.iter().map(|&byte| {
+        let was_text = is_text;
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            _ => {}
+        }
+        if was_text { b' ' } else { byte }
+    });
+    let outside: Vec<u8> = outside.collect();
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || b"-+.eE".contains(byte);
+    outside.split(|byte| !is_digit(byte)).any(|number| {
+        let is_whole =
+            number.last().is_some_and(u8::is_ascii_digit) && !number.iter().any(|byte| b".eE".contains(byte));
+        let digits = std::str::from_utf8(number).unwrap_or_default();
+        is_whole && digits.parse::<i64>().is_err() && digits.parse::<u64>().is_err()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_of_more_than_64_bits_are_found() {
+        for json in [
+            r#"{"a":18446744073709551616}"#,
+            r#"{"a":[true,-9223372036854775809]}"#,
+            r#"{"a\\":99999999999999999999,"b":"x"}"#,
+            r#"{"a":{"b\"":1,"c":100000000000000000000000}}"#,
+        ] {
+            assert!(has_wide_number(json.as_bytes()), "{json}");
+        }
+        for json in [
+            "",
+            "{}",
+            r#"{"a":18446744073709551615,"b":-9223372036854775808}"#,
+            r#"{"a":1e30,"b":12345678901234567890123.5,"c":true,"d":[1,-2]}"#,
+            r#"{"a":"99999999999999999999","99999999999999999999":1}"#,
+            r#"{"a\"99999999999999999999":"\\","b":"99999999999999999999"}"#,
+        ] {
+            assert!(!has_wide_number(json.as_bytes()), "{json}");
+        }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use grange_client::recipes::{RecipeError, TreeCache, TreeChange, TreeReads};
-use grange_client::{Client, ZnodePath};
+use grange_client::{Client, Stat, ZnodePath};
 
+use crate::hosts::host_path;
 use crate::properties::{Properties, PropertiesError};
 
 /// What happened in a farm.
@@ -64,6 +65,11 @@ impl FarmView {
     /// Returns every child by name, `common` among them.
     pub fn hosts(&self) -> &BTreeMap<String, Host> {
         &self.hosts
+    }
+
+    /// Returns the stat of a child's znode.
+    pub fn stat(&self, name: &str) -> Option<&Stat> {
+        self.cache.get(&host_path(&self.farm, name)).map(|node| &node.stat)
     }
 
     /// Tells whether there is a farm.

@@ -10,6 +10,7 @@ mod lines;
 mod ls;
 mod report;
 mod set;
+mod top;
 mod unset;
 mod watch;
 pub(crate) mod zkfarmer;
@@ -25,6 +26,7 @@ use grange_farm::hosts::ReadError;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::logging;
 use crate::output::harmless_line;
 
 /// Let hosts register themselves with their properties, and follow them
@@ -52,15 +54,27 @@ enum FarmCommand {
     Unset(unset::UnsetArgs),
     Check(check::CheckArgs),
     Watch(watch::WatchArgs),
+    Top(top::TopArgs),
 }
 
 impl FarmArgs {
-    /// Tells whether it runs until somebody ends it; such a one logs what it does.
-    pub(crate) fn serves(&self) -> bool {
+    /// Returns what is logged when nobody says.
+    pub(crate) fn default_log_level(&self) -> &'static str {
         match &self.command {
-            FarmCommand::Join(_) | FarmCommand::Import(_) => true,
-            FarmCommand::Export(command) => command.serves(),
-            _ => false,
+            // The screen is not to be written over.
+            FarmCommand::Top(_) => "off",
+            // What runs until somebody ends it says what it does.
+            FarmCommand::Join(_) | FarmCommand::Import(_) => logging::SERVICE_LEVEL,
+            FarmCommand::Export(command) if command.serves() => logging::SERVICE_LEVEL,
+            _ => logging::TOOL_LEVEL,
+        }
+    }
+
+    /// Ends before it has begun.
+    pub(crate) fn refuse(&self, error: &CommandError) -> ExitCode {
+        match self.command {
+            FarmCommand::Check(_) => check::refuse(&error.headline()),
+            _ => error.report(),
         }
     }
 }
@@ -75,6 +89,7 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
         FarmCommand::Set(command) => set::run(&args.connection, &command).await,
         FarmCommand::Unset(command) => unset::run(&args.connection, &command).await,
         FarmCommand::Watch(command) => watch::run(cx, &args.connection, &command).await,
+        FarmCommand::Top(command) => top::run(cx, &args.connection, command).await,
         FarmCommand::Check(command) => check::run(cx, &args.connection, &command).await,
     }
 }
@@ -84,7 +99,12 @@ pub(crate) fn wrong_usage(error: &clap::Error, cli: clap::Command) -> Option<Exi
     let matches = cli.ignore_errors(true).try_get_matches_from(std::env::args_os()).ok()?;
     let (name, farm) = matches.subcommand()?;
     let is_check = name == "farm" && farm.subcommand_name() == Some("check");
-    (is_check && error.use_stderr()).then(|| check::wrong_usage(error))
+    (is_check && error.use_stderr()).then(|| {
+        let text = error.render().to_string();
+        let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let line = what.join(" ");
+        check::refuse(line.strip_prefix("error: ").unwrap_or(&line))
+    })
 }
 
 /// Ends a command that could not read a farm.

@@ -80,7 +80,7 @@ impl Command {
         match self {
             Command::Serve(_) => logging::SERVICE_LEVEL,
             Command::Ensemble(args) if args.serves() => logging::SERVICE_LEVEL,
-            Command::Farm(args) if args.serves() => logging::SERVICE_LEVEL,
+            Command::Farm(args) => args.default_log_level(),
             _ => logging::TOOL_LEVEL,
         }
     }
@@ -96,7 +96,10 @@ fn main() -> ExitCode {
         Err(error) => return farm::wrong_usage(&error, Cli::command()).unwrap_or_else(|| error.exit()),
     };
     if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
-        return error.report();
+        return match &cli.command {
+            Command::Farm(args) => args.refuse(&error),
+            _ => error.report(),
+        };
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -128,6 +128,10 @@ async fn what_is_no_object_is_never_written_over() {
     client.set_data(host.as_str(), b"{}", None).await.unwrap();
     let refused = fields::unset(&client, &host, &field("a.b")).await;
     assert!(matches!(refused, Err(FieldsError::NoField { .. })), "{refused:?}");
+    client.set_data(host.as_str(), b"{\"serial\": 18446744073709551616}", None).await.unwrap();
+    let refused = fields::set(&client, &host, &field("a"), &json!("1")).await;
+    assert!(matches!(refused, Err(FieldsError::WideNumber(_))), "{refused:?}");
+    client.set_data(host.as_str(), b"{}", None).await.unwrap();
     let large = Value::String("x".repeat(fields::DATA_BYTES_MAX));
     let refused = fields::set(&client, &host, &field("a"), &large).await;
     assert!(matches!(refused, Err(FieldsError::TooLarge { .. })), "{refused:?}");

@@ -123,11 +123,8 @@ fn unknown(cx: &Context, znode: &str, why: &str, form: Form) -> Result<(), Comma
 }
 
 /// Says what is wrong with the command line.
-pub(super) fn wrong_usage(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
-    let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-    let line = what.join(" ");
-    let line = format!("UNKNOWN: {}\n", harmless_line(line.strip_prefix("error: ").unwrap_or(&line)));
+pub(super) fn refuse(why: &str) -> ExitCode {
+    let line = format!("UNKNOWN: {}\n", harmless_line(why));
     // There is nobody left to tell if that cannot be written.
     let _ = io::stdout().lock().write_all(line.as_bytes());
     ExitCode::from(UNKNOWN)

@@ -8,6 +8,9 @@ use crate::connection;
 use crate::error::CommandError;
 use crate::recipe_error::failed;
 
+/// What is said when a session has ended.
+pub(super) const SESSION_LOST: &str = "the session was lost; opening another one";
+
 /// A view, and the session that it has now.
 pub(super) struct Follower {
     options: ConnectOptions,
@@ -28,13 +31,18 @@ impl Follower {
             match self.view.next().await {
                 Ok(change) => return Ok(change),
                 Err(error) if error.is_session_end() => {
-                    tracing::warn!("the session was lost; opening another one");
-                    self.client = connection::connect(&self.options).await?;
-                    self.view.with_client(self.client.clone()).await.map_err(failed)?;
+                    tracing::warn!("{SESSION_LOST}");
+                    self.reopen().await?;
                 }
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    /// Goes on with another session.
+    pub(super) async fn reopen(&mut self) -> Result<(), CommandError> {
+        self.client = connection::connect(&self.options).await?;
+        self.view.with_client(self.client.clone()).await.map_err(failed)
     }
 
     pub(super) async fn close(self) {

@@ -88,7 +88,8 @@ fn print(out: &mut Output, args: &LsArgs, mut hosts: BTreeMap<String, Host>) -> 
         match (args.json, host) {
             (true, host) => out.json(&object(args, name, host))?,
             (false, Ok(host)) if shows_fields => {
-                out.line(format!("{name:width$}  {}", fields(args, host)).trim_end())?
+                // A value with a line break is not to pass for another host.
+                out.line(harmless_line(&format!("{name:width$}  {}", fields(args, host))).trim_end())?
             }
             (false, _) => out.line(name)?,
         }

@@ -80,7 +80,8 @@ async fn follow(cx: &Context, args: &WatchArgs, follower: &mut Follower) -> Resu
         let mut out = Output::new(cx);
         match args.json {
             true => out.json(&object(&event))?,
-            false => lines(&event).iter().try_for_each(|line| out.line(line))?,
+            // A value with a line break is not to pass for another event.
+            false => lines(&event).iter().try_for_each(|line| out.line(&harmless_line(line)))?,
         }
         out.finish()?;
         count += 1;

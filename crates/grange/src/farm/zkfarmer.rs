@@ -350,7 +350,8 @@ fn line(name: &str, host: &Properties, fields: Option<&str>) -> String {
         }
     }
     let shown: Vec<_> = told.iter().map(|field| format!("{field}={}", python::text(value_of(host, field)))).collect();
-    format!("{name:NAME_WIDTH$} {}", shown.join(", "))
+    // A value with a line break is not to pass for another host.
+    harmless_line(&format!("{name:NAME_WIDTH$} {}", shown.join(", ")))
 }
 
 /// What cannot be the path of a field is a field that nobody has.

@@ -116,6 +116,19 @@ fn what_is_no_object_is_named_and_left_alone() {
 }
 
 #[test]
+fn a_value_with_a_line_break_is_no_other_line() {
+    let site = Site::start("");
+    site.put("/farm/forger", r#"{"hostname": "x\nleft 10.0.0.1"}"#);
+    site.check(&["ls", "/farm", "-F", "hostname=x", "--fields", "hostname"], "");
+    site.check(&["ls", "/farm", "-F", "hostname>w", "--fields", "hostname"], "forger  hostname=x\\nleft 10.0.0.1\n");
+    let told = site.run(&["watch", "/farm", "--initial", "-n", "1", "-F", "hostname>w"]);
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), "farm created size=3\n");
+    let told = site.run(&["watch", "/farm", "--initial", "-n", "2", "-F", "hostname>w"]);
+    assert!(told.stdout.ends_with(b"\njoined forger hostname=x\\nleft 10.0.0.1\n"), "{told}");
+    site.check(&["get", "/farm/forger", "hostname"], "x\nleft 10.0.0.1\n");
+}
+
+#[test]
 fn many_processes_set_different_fields_of_one_host() {
     const SETTERS: usize = 16;
     let site = Site::start("");
@@ -183,6 +196,7 @@ fn who_cannot_tell_says_unknown() {
     unknown(&[], "the following required arguments were not provided: <ZNODE>");
     unknown(&["/farm", "--frob"], "unexpected argument '--frob' found");
     unknown(&["/farm", "--connect-timeout", "x"], "invalid value 'x'");
+    unknown(&["/farm", "--log-level", "a=b=c"], "--log-level a=b=c is not understood");
     site.check(&["set", "/farm", "size", "many"], "");
     unknown(&["/farm"], "the property 'size' of /farm must be a whole number and is \"many\"");
     site.check(&["set", "/farm", "size", "3"], "");

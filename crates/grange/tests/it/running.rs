@@ -34,6 +34,11 @@ impl Ours {
     pub(crate) fn stop(&self) {
         self.server.send(Signal::Stop);
     }
+
+    /// Ends [`Ours::stop`].
+    pub(crate) fn go_on(&self) {
+        self.server.send(Signal::Continue);
+    }
 }
 
 impl Server for Ours {

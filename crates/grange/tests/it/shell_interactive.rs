@@ -1,19 +1,14 @@
 //! The interactive shell: on a terminal, and with a script on standard input; and that no command lets a terminal obey
 //! what a server sends.
 
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::Command;
 
 use expect_test::expect;
 
 use crate::client::Client;
 use crate::program::{Outcome, grange, run};
 use crate::server::{GrangeServer, Server};
-
-/// How long a terminal may show nothing that is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::terminal::Terminal;
 
 /// Data that would clear the screen, set the title, and turn the direction of writing.
 const EVIL_DATA: &[u8] = b"a\x1b[2J\x1b]0;owned\x07\x9b31m\xe2\x80\xae\xff\r\nb";
@@ -56,34 +51,12 @@ impl Shell {
         let line = format!("{} shell {arguments}", env!("CARGO_BIN_EXE_grange"));
         let mut command = Command::new("script");
         self.prepare(&mut command);
-        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (sender, pieces) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(read @ 1..) = output.read(&mut piece) {
-                sender.send(piece[..read].to_vec()).unwrap_or_default();
-            }
-        });
-        let (mut shown, mut seen) = (String::new(), 0);
+        let mut terminal = Terminal::start(&mut command, &line);
         for (awaited, typed) in steps {
-            while !shown[seen..].contains(awaited) {
-                let Ok(piece) = pieces.recv_timeout(PATIENCE) else {
-                    child.kill().unwrap();
-                    panic!("no {awaited:?} in {shown:?}");
-                };
-                shown += &String::from_utf8_lossy(&piece);
-            }
-            seen = shown.len();
-            input.write_all(typed.as_bytes()).unwrap();
+            terminal.wait_for(awaited);
+            terminal.enter(typed);
         }
-        drop(input);
-        child.wait().unwrap();
-        while let Ok(piece) = pieces.recv() {
-            shown += &String::from_utf8_lossy(&piece);
-        }
-        shown.replace("\r\n", "\n")
+        terminal.end()
     }
 }
 
