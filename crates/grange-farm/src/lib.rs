@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod filter;
+mod hours;
 mod properties;
 mod view;
 
 pub use filter::{Filter, FilterError};
+pub use hours::{Hours, HoursError};
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
 pub use view::{FarmChange, FarmView, Host};
 
