@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod exec;
+
 mod filter;
 mod hours;
 mod properties;
