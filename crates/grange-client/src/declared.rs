@@ -15,7 +15,6 @@ mod file;
 mod ini;
 mod live;
 mod model;
-mod pipeline;
 mod plan;
 mod problem;
 mod steps;

@@ -5,13 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+mod difference;
 pub mod exec;
-
 mod filter;
+pub mod hosts;
 mod hours;
 mod properties;
 mod view;
 
+pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
 pub use hours::{Hours, HoursError};
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};

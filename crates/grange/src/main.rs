@@ -15,6 +15,7 @@ mod counter;
 mod elect;
 mod ensemble;
 mod error;
+mod farm;
 mod hold;
 mod lock;
 mod logging;
@@ -63,6 +64,7 @@ enum Command {
     Barrier(barrier::BarrierArgs),
     Counter(counter::CounterArgs),
     Watch(watch::WatchArgs),
+    Farm(farm::FarmArgs),
     Ensemble(ensemble::EnsembleArgs),
     Lock(lock::LockArgs),
     Semaphore(semaphore::SemaphoreArgs),
@@ -111,6 +113,7 @@ async fn run(cx: &Context, command: Command) -> Result<(), CommandError> {
         Command::Barrier(args) => barrier::run(cx, args).await,
         Command::Counter(args) => counter::run(cx, args).await,
         Command::Watch(args) => watch::run(cx, args).await,
+        Command::Farm(args) => farm::run(cx, args).await,
         Command::Ensemble(args) => ensemble::run(cx, args).await,
         Command::Lock(args) => lock::run(cx, args).await,
         Command::Semaphore(args) => semaphore::run(cx, args).await,

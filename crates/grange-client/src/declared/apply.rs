@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::declared::live::acl_for_client;
 use crate::declared::model::Kind;
-use crate::declared::pipeline::pipelined;
 use crate::declared::plan::Plan;
 use crate::declared::steps::{AclWrite, Create, Step, Write};
+use crate::pipeline::pipelined;
 use crate::{Acls, Client, ClientError, CreateMode, MultiWriteError, Stat};
 
 /// What was done.

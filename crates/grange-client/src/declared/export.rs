@@ -9,8 +9,8 @@ use grange_proto::acl::Acl;
 use crate::declared::acl::entry;
 use crate::declared::live::{LiveError, acls_from_client, is_servers_own};
 use crate::declared::model::child_of;
-use crate::declared::pipeline::pipelined;
 use crate::declared::variables::escape;
+use crate::pipeline::pipelined;
 use crate::{Client, ClientError, Stat};
 
 /// A file, and what is not in it.

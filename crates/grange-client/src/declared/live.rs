@@ -6,7 +6,7 @@ use grange_proto::acl::{Acl, Id, Perms};
 use grange_proto::path::split;
 
 use crate::declared::model::{Declared, DeclaredData, DeclaredZnode, Kind, ancestors, child_of, is_below};
-use crate::declared::pipeline::pipelined;
+use crate::pipeline::pipelined;
 use crate::{Client, ClientError, Permission, Stat};
 
 /// The subtree that belongs to the servers.

@@ -7,12 +7,12 @@ use std::pin::Pin;
 const IN_FLIGHT_MAX: usize = 1000;
 
 /// A reply to come. The request has left when there is one.
-pub(crate) type Reply<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
+pub type Reply<'a, R> = Pin<Box<dyn Future<Output = R> + Send + 'a>>;
 
 /// Sends a request for each item, up to [`IN_FLIGHT_MAX`] ahead, and hands the replies to `take` in the same order.
 ///
 /// Errors: the first of `take`; requests that are on their way are then carried out, and nobody hears of them.
-pub(crate) async fn pipelined<'a, T, R, E>(
+pub async fn pipelined<'a, T, R, E>(
     items: impl IntoIterator<Item = T>,
     mut send: impl FnMut(&T) -> Reply<'a, R>,
     mut take: impl FnMut(T, R) -> Result<(), E>,
