@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 mod difference;
+pub mod events;
 pub mod exec;
+pub mod fields;
 mod filter;
 pub mod hosts;
 mod hours;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::context::Context;
+use crate::farm::zkfarmer;
 use crate::shell::zkcli;
 use crate::tree::zkinitree;
 
@@ -20,6 +21,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("zkcli", zkcli::main),
     ("zkinitree", zkinitree::main),
     ("zkinitree.py", zkinitree::main),
+    ("zkfarmer", zkfarmer::main),
 ];
 
 /// Returns the program that a process was called as, with its arguments; `None` if that is this one.

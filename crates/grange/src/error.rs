@@ -149,6 +149,11 @@ impl CommandError {
         self
     }
 
+    /// Returns what happened with its causes, in one line and without the hints.
+    pub(crate) fn headline(&self) -> String {
+        format!("{:#}", self.cause)
+    }
+
     /// Prints the error with its causes and hints, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.is_silent() {

@@ -1,10 +1,18 @@
 //! `grange farm`: hosts that register themselves with their properties, as ZkFarmer lays them out, and who follows them.
 
+mod check;
+mod follow;
+mod get;
 mod ls;
+mod set;
+mod unset;
+mod watch;
+pub(crate) mod zkfarmer;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use grange_client::ClientError;
+use grange_farm::fields::FieldsError;
 use grange_farm::hosts::ReadError;
 
 use crate::connection::ConnectionArgs;
@@ -29,11 +37,21 @@ pub(crate) struct FarmArgs {
 #[derive(Debug, Subcommand)]
 enum FarmCommand {
     Ls(ls::LsArgs),
+    Get(get::GetArgs),
+    Set(set::SetArgs),
+    Unset(unset::UnsetArgs),
+    Check(check::CheckArgs),
+    Watch(watch::WatchArgs),
 }
 
 pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError> {
     match args.command {
         FarmCommand::Ls(command) => ls::run(cx, &args.connection, &command).await,
+        FarmCommand::Get(command) => get::run(cx, &args.connection, &command).await,
+        FarmCommand::Set(command) => set::run(&args.connection, &command).await,
+        FarmCommand::Unset(command) => unset::run(&args.connection, &command).await,
+        FarmCommand::Watch(command) => watch::run(cx, &args.connection, &command).await,
+        FarmCommand::Check(command) => check::run(cx, &args.connection, &command).await,
     }
 }
 
@@ -45,6 +63,30 @@ fn cannot_read(error: ReadError) -> CommandError {
             let source = source.clone();
             with_advice(CommandError::failure(harmless(error)), &source)
         }
+    }
+}
+
+/// Ends a command that could not read or change fields.
+fn fields_failed(error: FieldsError) -> CommandError {
+    let source = match &error {
+        FieldsError::Request { source, .. } => Some(source.clone()),
+        _ => None,
+    };
+    let hint = match &error {
+        FieldsError::Data { .. } => Some("look at it with grange shell get; nothing was written over it"),
+        FieldsError::Unknown(_) => Some("look before you repeat it; a longer --session-timeout bridges longer outages"),
+        _ => None,
+    };
+    let is_negative = matches!(error, FieldsError::NoZnode(_) | FieldsError::NoField { .. });
+    let error = harmless(error);
+    let error = if is_negative { CommandError::negative(error) } else { CommandError::failure(error) };
+    let error = match source {
+        Some(source) => with_advice(error, &source),
+        None => error,
+    };
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 

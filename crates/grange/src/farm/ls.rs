@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use grange_farm::events::explain;
 use grange_farm::hosts::{self, host_path};
 use grange_farm::{FieldPath, Filter, Host, Properties, leaves, text_of};
 use grange_proto::ZnodePath;
@@ -75,7 +76,7 @@ enum Listed {
 fn print(out: &mut Output, args: &LsArgs, mut hosts: BTreeMap<String, Host>) -> Result<(), CommandError> {
     for (name, host) in &hosts {
         if let Err(error) = host {
-            eprintln!("warning: {}", harmless_line(&format!("{}: {error}", host_path(&args.znode, name))));
+            eprintln!("warning: {}", harmless_line(&format!("{}: {}", host_path(&args.znode, name), explain(error))));
         }
     }
     if !args.filter.is_empty() {
@@ -108,7 +109,7 @@ fn fields(args: &LsArgs, host: &Properties) -> String {
 
 fn object(args: &LsArgs, name: &str, host: &Host) -> Value {
     match host {
-        Err(error) => json!({ "host": name, "error": error.to_string() }),
+        Err(error) => json!({ "host": name, "error": explain(error) }),
         Ok(host) if args.fields.is_empty() => json!({ "host": name, "properties": host.fields() }),
         Ok(host) => {
             let value = |field| host.get(field).cloned().unwrap_or(Value::Null);

@@ -10,6 +10,7 @@ mod command_line;
 mod crash;
 mod disk;
 mod ensemble;
+mod farm_commands;
 mod layering;
 mod lock;
 mod program;
