@@ -13,12 +13,14 @@ pub mod fields;
 mod filter;
 pub mod hosts;
 mod hours;
+mod own_name;
 mod properties;
 mod view;
 
 pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
 pub use hours::{Hours, HoursError};
+pub use own_name::own_name;
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
 pub use view::{FarmChange, FarmView, Host};
 

@@ -1,5 +1,5 @@
-//! What it takes to run something when the farm allows it: where the locks are, whether the farm is healthy, and fields of a
-//! host that are set for the time of a run.
+//! What it takes to run something when the farm allows it: where the locks are, the farm as it is now, and fields of a host
+//! that are set for the time of a run.
 //!
 //! Nothing of that may lie in the farm's znode, whose children are hosts. So it lies beside it, in `PARENT/.FARM.exec`
 //! ([`Place`]).
@@ -21,7 +21,7 @@ mod set;
 mod settle;
 mod undo;
 
-pub use health::{FailedMax, FailedMaxError, Health, HealthError};
+pub use health::view_now;
 pub use orphans::Orphans;
 pub use place::{Place, PlaceError};
 pub use record::{Record, UndoLog};
@@ -32,6 +32,7 @@ pub use undo::{Applied, FieldUndo, InTheWay, Undo, UndoError};
 use grange_client::ClientError;
 use grange_client::recipes::RecipeError;
 
+use crate::fields::DATA_BYTES_MAX;
 use crate::properties::PropertiesError;
 
 /// Why fields could not be set, or not be put back.
@@ -57,6 +58,14 @@ pub enum ExecError {
         /// Why.
         #[source]
         source: InTheWay,
+    },
+    /// The host's object would become too large for a server.
+    #[error("{path} and what it was before would have {bytes} bytes; the most is {DATA_BYTES_MAX}")]
+    TooLarge {
+        /// The host.
+        path: String,
+        /// How many bytes there would be.
+        bytes: usize,
     },
     /// Others kept changing the host's znode.
     #[error("{path} was changed by others each of {attempts} times that it was tried")]

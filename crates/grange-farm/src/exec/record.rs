@@ -131,6 +131,12 @@ impl UndoLog {
         }
     }
 
+    /// Tells whether the host is in the farm.
+    pub async fn has_host(&self) -> Result<bool, ExecError> {
+        let host = self.host.as_str();
+        Ok(retry(|| self.client.check_stat(host)).await.map_err(request("cannot read", host))?.is_some())
+    }
+
     /// Waits until a run has ended, in whatever way.
     pub async fn wait_for_end(&self, record: &Record) -> Result<(), ExecError> {
         let path = record.alive();

@@ -14,6 +14,7 @@ use super::record::{ALIVE, Record, UndoLog, alive};
 use super::settle::Whose;
 use super::undo::Undo;
 use super::{ExecError, request};
+use crate::fields::DATA_BYTES_MAX;
 use crate::properties::{FieldPath, Properties};
 
 /// How often it is tried while others change the host's znode at the same time.
@@ -65,6 +66,10 @@ impl UndoLog {
     }
 
     async fn try_set(&self, name: &str, wants: &[(FieldPath, Value)], by: &str) -> Result<Attempt, ExecError> {
+        // Nothing is made for a host that is not there.
+        if !self.has_host().await? {
+            return Ok(Attempt::Done(SetOutcome::NoHost));
+        }
         // Whoever makes a record after this makes the version another one.
         let guard = self.guard().await?;
         let Some((mut properties, host)) = self.read_host().await? else {
@@ -87,6 +92,10 @@ impl UndoLog {
         }
         let undo = Undo::set(&mut properties, wants, by, Timestamp::now())
             .map_err(|source| ExecError::InTheWay { path: self.host.to_string(), source })?;
+        let bytes = properties.encode().len() + undo.encode().len();
+        if bytes > DATA_BYTES_MAX {
+            return Err(ExecError::TooLarge { path: self.host.to_string(), bytes });
+        }
         let sent_at = Instant::now();
         let made = match self.commit(&path, &undo, guard.version, (&properties, host.version)).await {
             Ok(Some(czxid)) => Some(czxid),

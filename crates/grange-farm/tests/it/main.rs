@@ -12,4 +12,5 @@ mod proxy;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the client's tests")]
 mod server;
 
+mod exec;
 mod fields;
