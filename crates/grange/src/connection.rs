@@ -1,5 +1,6 @@
 //! The flags by which every tool finds its ensemble.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,24 @@ impl ConnectionArgs {
             }
         }
         Ok(options)
+    }
+
+    /// Returns the flags again, for another process of this program in the same directory.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let seconds = |time: Option<Duration>| time.map(|time| OsString::from(time.as_secs_f64().to_string()));
+        let flags = [
+            ("--servers", self.servers.clone().map(OsString::from)),
+            ("--chroot", self.chroot.clone().map(OsString::from)),
+            ("--auth-file", self.auth_file.clone().map(OsString::from)),
+            ("--tls-ca", self.tls_ca.clone().map(OsString::from)),
+            ("--tls-cert", self.tls_cert.clone().map(OsString::from)),
+            ("--tls-key", self.tls_key.clone().map(OsString::from)),
+            ("--session-timeout", seconds(self.session_timeout)),
+            ("--connect-timeout", seconds(self.connect_timeout)),
+            ("--config", self.config.clone().map(OsString::from)),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?]));
+        given.flatten().collect()
     }
 
     /// Opens a session.

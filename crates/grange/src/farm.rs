@@ -1,6 +1,7 @@
 //! `grange farm`: hosts that register themselves with their properties, as ZkFarmer lays them out, and who follows them.
 
 mod check;
+mod exec;
 mod follow;
 mod get;
 mod ls;
@@ -42,6 +43,10 @@ enum FarmCommand {
     Unset(unset::UnsetArgs),
     Check(check::CheckArgs),
     Watch(watch::WatchArgs),
+    Exec(exec::ExecArgs),
+    /// Started by exec itself.
+    #[command(hide = true)]
+    Guard(exec::GuardArgs),
 }
 
 pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError> {
@@ -52,6 +57,8 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
         FarmCommand::Unset(command) => unset::run(&args.connection, &command).await,
         FarmCommand::Watch(command) => watch::run(cx, &args.connection, &command).await,
         FarmCommand::Check(command) => check::run(cx, &args.connection, &command).await,
+        FarmCommand::Exec(command) => exec::run(cx, &args.connection, &command).await,
+        FarmCommand::Guard(command) => exec::guard(&args.connection, command).await,
     }
 }
 

@@ -113,6 +113,11 @@ impl Wanted {
         list::holders(self).await
     }
 
+    /// Returns how many hold it.
+    pub(crate) async fn held_count(&self) -> Result<u32, LockError> {
+        list::held_count(self).await
+    }
+
     /// Tells a person who waits for whom.
     pub(crate) async fn tell(&self, cx: &Context, path: &ZnodePath) -> Infallible {
         if cx.is_stderr_terminal {
@@ -233,7 +238,7 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
                 Err(error) if error.is_session_end() => {
                     self.say("the session has ended; standing in line again, at the end");
                 }
-                Err(error) => return Err(explained(error)),
+                Err(error) => return Err(explained(error, "-n")),
             }
         }
     }
@@ -279,11 +284,11 @@ pub(crate) fn default_id() -> String {
     format!("{host}:{}", std::process::id())
 }
 
-/// Adds advice to why nothing was obtained.
-pub(crate) fn explained(error: LockError) -> CommandError {
+/// Adds advice to why nothing was obtained; `flag` is by which the number of leases is given.
+pub(crate) fn explained(error: LockError, flag: &str) -> CommandError {
     match error {
         LockError::LeaseCount { stored, .. } => CommandError::usage(error).hint(format!(
-            "ask for {stored} with -n {stored}; to change the number, delete the znode when it is unused"
+            "ask for {stored} with {flag} {stored}; to change the number, delete the znode when it is unused"
         )),
         error => CommandError::failure(error),
     }

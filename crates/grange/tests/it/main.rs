@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod ensemble;
 mod farm_commands;
+mod farm_exec;
 mod layering;
 mod lock;
 mod program;

@@ -34,6 +34,11 @@ impl Ours {
     pub(crate) fn stop(&self) {
         self.server.send(Signal::Stop);
     }
+
+    /// Ends [`Ours::stop`].
+    pub(crate) fn go_on(&self) {
+        self.server.send(Signal::Continue);
+    }
 }
 
 impl Server for Ours {
@@ -74,6 +79,10 @@ impl Running {
             }
         });
         Running { process, watchdog: Some(watchdog), stdout, stderr }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Waits for the next line of the command.
