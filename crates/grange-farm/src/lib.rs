@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod conf;
 mod difference;
 pub mod events;
 pub mod exec;

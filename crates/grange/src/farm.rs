@@ -10,6 +10,8 @@ mod unset;
 mod watch;
 pub(crate) mod zkfarmer;
 
+use std::process::ExitCode;
+
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use grange_client::ClientError;
@@ -60,6 +62,14 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
         FarmCommand::Exec(command) => exec::run(cx, &args.connection, &command).await,
         FarmCommand::Guard(command) => exec::guard(&args.connection, command).await,
     }
+}
+
+/// Says UNKNOWN if the wrong command line is one of `check`: a monitoring system takes the usual status 2 for CRITICAL.
+pub(crate) fn wrong_usage(error: &clap::Error, cli: clap::Command) -> Option<ExitCode> {
+    let matches = cli.ignore_errors(true).try_get_matches_from(std::env::args_os()).ok()?;
+    let (name, farm) = matches.subcommand()?;
+    let is_check = name == "farm" && farm.subcommand_name() == Some("check");
+    (is_check && error.use_stderr()).then(|| check::wrong_usage(error))
 }
 
 /// Ends a command that could not read a farm.

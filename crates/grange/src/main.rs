@@ -90,7 +90,10 @@ fn main() -> ExitCode {
     if let Some((program, arguments)) = called_as::other_program(std::env::args_os()) {
         return program(cx, arguments);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return farm::wrong_usage(&error, Cli::command()).unwrap_or_else(|| error.exit()),
+    };
     if let Err(error) = logging::start(&cli.logging, cli.command.default_log_level()) {
         return error.report();
     }

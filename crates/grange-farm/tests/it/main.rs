@@ -1,6 +1,7 @@
-//! Farms on a real server, with connections that break at the worst moment.
+//! Farms on a real server, with connections that break at the worst moment; configuration in real files and directories,
+//! and beside the programs that read it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helper functions too")]
 
 #[path = "../../../grange-client/tests/it/apache.rs"]
 #[allow(dead_code, reason = "shared with the client's tests")]
@@ -12,5 +13,9 @@ mod proxy;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the client's tests")]
 mod server;
 
+mod conf_dir;
+mod conf_files;
+mod conf_hostile;
+mod conf_programs;
 mod exec;
 mod fields;

@@ -2,6 +2,9 @@
 //!
 //! Whatever goes wrong is the status UNKNOWN, said on standard output, because that is where a monitoring system looks.
 
+use std::io::{self, Write};
+use std::process::ExitCode;
+
 use anyhow::anyhow;
 use clap::Args;
 use grange_client::ConnectOptions;
@@ -117,6 +120,17 @@ fn unknown(cx: &Context, znode: &str, why: &str, form: Form) -> Result<(), Comma
     }
     out.finish()?;
     Err(CommandError::status(UNKNOWN))
+}
+
+/// Says what is wrong with the command line.
+pub(super) fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let line = what.join(" ");
+    let line = format!("UNKNOWN: {}\n", harmless_line(line.strip_prefix("error: ").unwrap_or(&line)));
+    // There is nobody left to tell if that cannot be written.
+    let _ = io::stdout().lock().write_all(line.as_bytes());
+    ExitCode::from(UNKNOWN)
 }
 
 async fn ask(options: Result<ConnectOptions, CommandError>, question: &Question<'_>) -> Result<Verdict, CommandError> {

@@ -1,6 +1,8 @@
 //! `grange farm get`.
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use grange_farm::conf;
 use grange_farm::fields::{self, FieldsError};
 use grange_farm::{FieldPath, text_of};
 use grange_proto::ZnodePath;
@@ -10,7 +12,7 @@ use super::fields_failed;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::{Output, harmless_line};
 
 /// Print a field of a host or of a farm, or all of them
 #[derive(Debug, Args)]
@@ -31,18 +33,22 @@ pub(super) struct GetArgs {
 pub(super) enum Format {
     Json,
     Yaml,
+    Php,
 }
 
 impl Format {
     /// Writes a value, with a line break at the end.
     pub(super) fn write(self, value: &Value) -> Result<String, CommandError> {
-        match self {
-            Format::Json => Ok(format!("{value}\n")),
-            Format::Yaml => {
-                let text = serde_saphyr::to_string(value);
-                text.map_err(|error| CommandError::failure(error).context("cannot write this as YAML"))
-            }
-        }
+        let format = match self {
+            // In one line, for programs.
+            Format::Json => return Ok(format!("{value}\n")),
+            Format::Yaml => conf::Format::Yaml,
+            Format::Php => conf::Format::Php,
+        };
+        conf::text_of(format, value).map_err(|why| {
+            CommandError::failure(anyhow!(harmless_line(&why)))
+                .context(format!("cannot write this as {}", format.name()))
+        })
     }
 }
 
@@ -64,24 +70,4 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: &GetArg
         }
     }
     out.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn yaml_is_read_as_what_was_written() {
-        let value = json!({
-            "text": "db-01", "number as text": "1", "octal": "0o17", "float": "1e3", "yes": "yes", "null": "null",
-            "date": "2026-01-02", "empty": "", "colon": "a: b", "comment": "a # b", "quote": "it's \"so\"",
-            "lines": "a\n b\n", "control": "\u{1b}[2J\u{7}", "tilde": "~", "list": [1, -2.5, true, null, []],
-            "object": {"": {}, "- x": "!tag", "&a": "*a"}, "%": "@x", "size": 17, "filter": "enabled=1,delay<60",
-        });
-        let text = Format::Yaml.write(&value).unwrap();
-        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
-        assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{text:?}");
-    }
 }

@@ -80,6 +80,7 @@ fn fields_are_read_and_changed() {
     site.check(&["get", "/farm/10.0.0.1", "mysql.delay"], "7\n");
     site.check(&["get", "/farm/10.0.0.1", "mysql"], "{\"delay\":\"7\"}\n");
     site.check(&["get", "/farm/10.0.0.1", "mysql", "-f", "yaml"], "delay: \"7\"\n");
+    site.check(&["get", "/farm/10.0.0.1", "mysql", "-f", "php"], "<?php\n\nreturn array(\n    'delay' => '7',\n);\n");
     site.check(&["get", "/farm/10.0.0.1", "x.y"], "! error: there is no field x.y in /farm/10.0.0.1\nexit 1\n");
     site.check(&["get", "/farm/10.0.0.9"], "! error: there is no znode /farm/10.0.0.9\nexit 1\n");
 
@@ -179,6 +180,9 @@ fn who_cannot_tell_says_unknown() {
     unknown(&["farm"], "farm: ");
     unknown(&["/farm", "--servers", "127.0.0.1:1"], "no server gave a session");
     unknown(&["/farm", "--servers", "a:b"], "--servers is wrong");
+    unknown(&[], "the following required arguments were not provided: <ZNODE>");
+    unknown(&["/farm", "--frob"], "unexpected argument '--frob' found");
+    unknown(&["/farm", "--connect-timeout", "x"], "invalid value 'x'");
     site.check(&["set", "/farm", "size", "many"], "");
     unknown(&["/farm"], "the property 'size' of /farm must be a whole number and is \"many\"");
     site.check(&["set", "/farm", "size", "3"], "");

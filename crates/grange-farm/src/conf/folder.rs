@@ -1,0 +1,391 @@
+//! A directory by its handle, and files that appear in it whole or not at all.
+//!
+//! Whoever may write to a directory may exchange anything in it at any time, so names are single components and are
+//! resolved from the handle, and links are followed only where that is asked for.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, FileType, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Dir, FileType as Kind, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use super::DEPTH_MAX;
+
+/// What the names of temporary files begin with.
+pub(super) const TEMPORARY_PREFIX: &str = ".grange-";
+
+/// How many names are tried for a temporary file before its creation fails.
+const NAME_TRIES_MAX: usize = 1000;
+
+/// A directory.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(Arc<OwnedFd>);
+
+/// Whether a link stands for what it points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    Follow,
+    Keep,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Folder> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Folder(Arc::new(rustix::fs::open(path, flags, Mode::empty())?)))
+    }
+
+    pub(super) fn open_folder(&self, name: &OsStr, links: Links) -> io::Result<Folder> {
+        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, links == Links::Keep);
+        Ok(Folder(Arc::new(rustix::fs::openat(&self.0, name, flags, Mode::empty())?)))
+    }
+
+    /// Opens a file without waiting for anybody, as a FIFO would.
+    pub(super) fn open_file(&self, name: &OsStr, links: Links) -> io::Result<File> {
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, links == Links::Keep);
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    pub(super) fn own_stat(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::fstat(&self.0)?)
+    }
+
+    /// Returns what is there by a name.
+    pub(super) fn stat(&self, name: &OsStr, links: Links) -> io::Result<Option<Stat>> {
+        let flags = if links == Links::Keep { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
+        match rustix::fs::statat(&self.0, name, flags) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns all names but `.` and `..`, sorted.
+    pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn make_folder(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o777))?)
+    }
+
+    /// Gives what is there by a name another one, in place of what has that one.
+    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Renames unless there is something by the new name.
+    pub(super) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        match rustix::fs::renameat_with(&self.0, from, &self.0, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) if self.stat(to, Links::Keep)?.is_none() => self.rename(from, to),
+            other => Ok(other?),
+        }
+    }
+
+    /// Lets two names change places: at once, or where the file system cannot, so that `old` is missing for a moment.
+    pub(super) fn exchange(&self, new: &OsStr, old: &OsStr) -> io::Result<()> {
+        match rustix::fs::renameat_with(&self.0, new, &self.0, old, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let aside = temporary_name("");
+                self.rename(old, &aside)?;
+                if let Err(error) = self.rename(new, old) {
+                    self.rename_new(&aside, old)?;
+                    return Err(error);
+                }
+                self.rename(&aside, new)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes what is not a directory; a link, not what it points to.
+    pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
+    }
+
+    pub(super) fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes everything in this directory but hidden names, and whatever holds those. Returns whether nothing is left.
+    pub(super) fn clear(&self, depth: usize) -> io::Result<bool> {
+        let mut is_empty = true;
+        for name in self.names()? {
+            let is_hidden = name.as_bytes().starts_with(b".") && !is_temporary(&name);
+            if is_hidden || depth > 2 * DEPTH_MAX {
+                is_empty = false;
+                continue;
+            }
+            match self.stat(&name, Links::Keep)? {
+                None => {}
+                Some(stat) if kind(&stat) == Kind::Directory => {
+                    if self.open_folder(&name, Links::Keep)?.clear(depth + 1)? {
+                        self.remove_folder(&name)?;
+                    } else {
+                        is_empty = false;
+                    }
+                }
+                Some(_) => self.remove(&name)?,
+            }
+        }
+        Ok(is_empty)
+    }
+
+    /// Removes what writers that were killed have left behind. What cannot be removed stays.
+    pub(super) fn remove_leftovers(&self) -> io::Result<()> {
+        for name in self.names()?.iter().filter(|name| is_temporary(name)) {
+            // Its maker has it locked for as long as it lives.
+            let Ok(file) = self.open_file(name, Links::Keep) else { continue };
+            if file.try_lock().is_err() {
+                continue;
+            }
+            let is_folder = file.metadata().is_ok_and(|metadata| metadata.is_dir());
+            let removed = if is_folder { self.dispose(name, None).map(|_| ()) } else { self.remove(name) };
+            if let Err(error) = removed {
+                tracing::debug!(name = %name.display(), %error, "a leftover stays");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory that has a temporary name, except what is hidden in it: that is kept, under a hidden name that
+    /// tells where it was. Returns that name.
+    pub(super) fn dispose(&self, name: &OsStr, was: Option<&OsStr>) -> io::Result<Option<OsString>> {
+        if self.open_folder(name, Links::Keep)?.clear(0)? {
+            self.remove_folder(name)?;
+            return Ok(None);
+        }
+        // A name has 255 bytes at most.
+        let was = was.map_or_else(Vec::new, |was| [b".", &was.as_bytes()[..was.len().min(200)]].concat());
+        for number in 1..=NAME_TRIES_MAX {
+            let kept = [&was[..], format!(".kept-{number}").as_bytes()].concat();
+            let kept = OsStr::from_bytes(&kept).to_owned();
+            match self.rename_new(name, &kept) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => return other.map(|()| Some(kept)),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Waits until the disk has which names there are.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match rustix::fs::fsync(&self.0) {
+            // Some file systems cannot sync a directory.
+            Err(Errno::INVAL) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Returns the type of what was looked at.
+pub(super) fn kind(stat: &Stat) -> Kind {
+    Kind::from_raw_mode(stat.st_mode)
+}
+
+/// Names whatever is no regular file.
+pub(super) fn name_of_kind(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::RegularFile => None,
+        Kind::Directory => Some("a directory"),
+        Kind::Symlink => Some("a symbolic link"),
+        Kind::Fifo => Some("a FIFO"),
+        Kind::Socket => Some("a socket"),
+        Kind::CharacterDevice | Kind::BlockDevice => Some("a device"),
+        _ => Some("no file"),
+    }
+}
+
+/// Names whatever is no regular file.
+pub(super) fn name_of_type(kind: FileType) -> Option<&'static str> {
+    match kind {
+        _ if kind.is_file() => None,
+        _ if kind.is_dir() => Some("a directory"),
+        _ if kind.is_fifo() => Some("a FIFO"),
+        _ if kind.is_socket() => Some("a socket"),
+        _ if kind.is_char_device() || kind.is_block_device() => Some("a device"),
+        _ => Some("no file"),
+    }
+}
+
+/// Returns a name for something temporary that nothing else in this process has.
+pub(super) fn temporary_name(extension: &str) -> OsString {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    OsString::from(format!("{TEMPORARY_PREFIX}{}-{number}{extension}", std::process::id()))
+}
+
+/// Tells whether [`temporary_name`] made a name.
+fn is_temporary(name: &OsStr) -> bool {
+    let Some(numbers) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY_PREFIX)) else { return false };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = numbers.split_once('.').map_or(numbers, |(numbers, _)| numbers);
+    numbers.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number))
+}
+
+/// A file or directory under a temporary name, which goes when this is dropped.
+///
+/// It is locked, so that others know that it is no leftover.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    folder: Folder,
+    name: OsString,
+    file: File,
+    is_done: bool,
+}
+
+impl Temporary {
+    /// Makes a file; `like` is what it is to replace, whose permissions and owner it gets.
+    pub(super) fn file(folder: &Folder, extension: &str, like: Option<&Stat>) -> io::Result<Temporary> {
+        // Nobody may read what only the old file's readers might, not even for a moment.
+        let mode = Mode::from_raw_mode(if like.is_some() { 0o600 } else { 0o666 });
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let temporary = Temporary::make(folder, extension, |name| {
+            Ok(File::from(rustix::fs::openat(&folder.0, name, flags, mode)?))
+        })?;
+        if let Some(like) = like {
+            temporary.become_like(like)?;
+        }
+        Ok(temporary)
+    }
+
+    /// Makes a directory.
+    pub(super) fn folder(folder: &Folder) -> io::Result<Temporary> {
+        Temporary::make(folder, "", |name| {
+            folder.make_folder(name)?;
+            folder.open_file(name, Links::Keep)
+        })
+    }
+
+    fn make(folder: &Folder, extension: &str, make: impl Fn(&OsStr) -> io::Result<File>) -> io::Result<Temporary> {
+        for _ in 0..NAME_TRIES_MAX {
+            let name = temporary_name(extension);
+            let file = match make(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made?,
+            };
+            // Who removes leftovers may have come between; then this one is going, and another is made. A file system
+            // without locks has no such removers either.
+            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                continue;
+            }
+            let made = rustix::fs::fstat(file.as_fd())?;
+            let is_there = folder.stat(&name, Links::Keep)?.is_some_and(|there| there.st_ino == made.st_ino);
+            if is_there {
+                return Ok(Temporary { folder: folder.clone(), name, file, is_done: false });
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn become_like(&self, like: &Stat) -> io::Result<()> {
+        let own = rustix::fs::fstat(&self.file)?;
+        if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid) {
+            let owner = rustix::fs::Uid::from_raw(like.st_uid);
+            let group = rustix::fs::Gid::from_raw(like.st_gid);
+            match rustix::fs::fchown(&self.file, Some(owner), Some(group)) {
+                // Only root may give a file away; others keep the group if they are in it.
+                Err(Errno::PERM) => drop(rustix::fs::fchown(&self.file, None, Some(group))),
+                other => other?,
+            }
+        }
+        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(like.st_mode & 0o7777))?)
+    }
+
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Writes the file, up to the disk.
+    pub(super) fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut self.file, bytes)?;
+        self.file.sync_all()
+    }
+
+    /// Returns the directory that this is.
+    pub(super) fn as_folder(&self) -> io::Result<Folder> {
+        self.folder.open_folder(&self.name, Links::Keep)
+    }
+
+    /// Gives it its name, in place of what is no directory.
+    pub(super) fn put(mut self, name: &OsStr) -> io::Result<()> {
+        self.folder.rename(&self.name, name)?;
+        self.is_done = true;
+        Ok(())
+    }
+
+    /// Lets it change places with what has its name, and returns the name which that has now.
+    pub(super) fn swap(mut self, name: &OsStr) -> io::Result<OsString> {
+        self.folder.exchange(&self.name, name)?;
+        self.is_done = true;
+        Ok(std::mem::take(&mut self.name))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let is_folder = self.file.metadata().is_ok_and(|metadata| metadata.is_dir());
+        let removed =
+            if is_folder { self.folder.dispose(&self.name, None).map(|_| ()) } else { self.folder.remove(&self.name) };
+        if let Err(error) = removed {
+            tracing::debug!(name = %self.name.display(), %error, "a temporary file stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_temporary_files_are_such() {
+        assert!(is_temporary(&temporary_name("")));
+        assert!(is_temporary(&temporary_name(".php")));
+        for name in [".grange-", ".grange-1", ".grange-1-", ".grange-x-1", ".grange-1-x", "grange-1-1", ".grange-1-1x"]
+        {
+            assert!(!is_temporary(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn leftovers_go_and_files_in_the_making_stay() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        std::fs::write(path(".grange-7-1.json"), "").unwrap();
+        std::fs::create_dir_all(path(".grange-7-2/a/b")).unwrap();
+        std::fs::write(path(".grange-7-2/a/c"), "").unwrap();
+        std::fs::create_dir_all(path(".grange-7-3/a/.git")).unwrap();
+        std::os::unix::fs::symlink("/etc", path(".grange-7-4")).unwrap();
+        std::fs::write(path(".grange-notes"), "").unwrap();
+        let folder = Folder::open(temp.path()).unwrap();
+        let making = Temporary::file(&folder, "", None).unwrap();
+        folder.remove_leftovers().unwrap();
+        let names = folder.names().unwrap();
+        let mut expected = vec![".kept-1", ".grange-7-4", ".grange-notes", making.name().to_str().unwrap()];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        assert!(path(".kept-1/a/.git").is_dir());
+        drop(making);
+        assert_eq!(folder.names().unwrap(), [".grange-7-4", ".grange-notes", ".kept-1"]);
+    }
+}
