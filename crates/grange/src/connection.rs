@@ -12,7 +12,7 @@ use crate::error::CommandError;
 use crate::output::harmless_line;
 
 /// Where the ensemble is, and who asks.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ConnectionArgs {
     /// The ensemble: HOST:PORT,HOST:PORT/CHROOT [default: $GRANGE_SERVERS, else $ZKHOST, else 127.0.0.1:2181]
     #[arg(long, global = true, value_name = "SERVERS", help_heading = "Connection")]
@@ -75,6 +75,11 @@ impl ConnectionArgs {
             }
         }
         Ok(options)
+    }
+
+    /// Returns flags that name servers and nothing else.
+    pub(crate) fn to_servers(servers: String) -> ConnectionArgs {
+        ConnectionArgs { servers: Some(servers), ..ConnectionArgs::default() }
     }
 
     /// Returns the flags again, for another process of this program in the same directory.

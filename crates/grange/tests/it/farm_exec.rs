@@ -1,12 +1,14 @@
 //! `grange farm exec`: what must hold before a command runs, and what is left however it ends.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::program::Outcome;
+use crate::program::{Outcome, grange, run};
 use crate::running::{Ours, Running, on};
+use crate::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -343,6 +345,35 @@ fn a_command_does_not_start_outside_its_hours() {
     );
     let now = format!("{hour}-{}", (hour + 2) % 24);
     assert_eq!(site.run(&["-a", &format!("{range},{now}"), "--", "true"]).status, Some(0));
+}
+
+#[test]
+fn as_zkfarmer_it_has_the_same_flags() {
+    let site = Site::start(&json!({}));
+    let mut command = grange();
+    command.arg0("zkfarmer").env("ZKHOST", site.server.servers());
+    command.args(["exec", "/db", "--name", "h", "-l", "x", "-c", "2", "-s", "a=1", "-a", "0-24"]);
+    let outcome = run(command.args(["--", "sh", "-c", "echo $GRANGE_LOCK_PATH; exit 7"]), b"");
+    assert_eq!(outcome.to_string(), "/.db.exec/locks/x\nexit 7\n");
+    site.settled(&json!({}));
+}
+
+/// Whenever a run is killed, nothing stays once its guardian, or the next run, has looked.
+#[test]
+fn a_run_may_be_killed_at_any_moment() {
+    const KILLS: u64 = 12;
+    let before = json!({"a": {"b": [1]}});
+    let site = Site::start(&before);
+    for round in 0..KILLS {
+        let run = site.start_run(&[SHORT_SESSION, &["-l", "x", "-s", "a.b=1", "-s", "c.d=1", "--", "true"]].concat());
+        std::thread::sleep(Duration::from_millis(8 * round));
+        // It may have ended by then.
+        kill("KILL", run.id());
+        drop(run);
+    }
+    let last = site.run(&["-l", "x", "-s", "a.b=2", "-s", "c=1", "--wait", "60", "--", "true"]);
+    assert_eq!(last.status, Some(0), "{last}");
+    site.settled(&before);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use grange_client::{ZnodePath, close};
-use grange_farm::exec::{Place, UndoLog, Whose};
+use grange_farm::exec::{Place, Settled, UndoLog, Whose};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,9 @@ const DISMISSAL: &[u8] = b"done";
 /// host's next `join` or `exec`.
 const TRY_TIMEOUT: Duration = Duration::from_secs(600);
 const TRY_PAUSE: Duration = Duration::from_secs(3);
+
+/// How often it is looked for a record before there is none: what the run sent last may be on its way still.
+const LOOKS_MAX: u32 = 2;
 
 /// A guardian that waits. When the value is dropped it begins.
 #[derive(Debug)]
@@ -97,6 +100,7 @@ pub(in crate::farm) async fn guard(connection: &ConnectionArgs, args: GuardArgs)
         return Ok(());
     }
     let deadline = Instant::now() + TRY_TIMEOUT;
+    let mut looks = 0;
     loop {
         let settled = async {
             let client = connect(&options).await?;
@@ -107,6 +111,7 @@ pub(in crate::farm) async fn guard(connection: &ConnectionArgs, args: GuardArgs)
             settled.map_err(exec_failed)
         };
         match settled.await {
+            Ok(Settled::Before) if looks + 1 < LOOKS_MAX => looks += 1,
             Ok(settled) => {
                 debug!(?settled, "a run has ended without a word");
                 return Ok(());

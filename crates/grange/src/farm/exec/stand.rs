@@ -145,7 +145,10 @@ impl Plan<'_> {
         }
         let client = match stand.client.take().filter(|client| !client.state().is_terminated()) {
             Some(client) => client,
-            None => connect(&self.options).await?,
+            None => {
+                stand.why = "there is no session yet".to_owned();
+                connect(&self.options).await?
+            }
         };
         stand.client = Some(client.clone());
         if let Some(wanted) = self.wanted(&client) {
