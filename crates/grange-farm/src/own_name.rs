@@ -14,3 +14,17 @@ pub fn own_name() -> io::Result<String> {
     socket.connect(FAR_AWAY)?;
     Ok(socket.local_addr()?.ip().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[test]
+    fn it_is_an_address_where_there_is_a_route() {
+        if let Ok(name) = own_name() {
+            assert!(name.parse::<IpAddr>().is_ok_and(|address| !address.is_unspecified()), "{name}");
+        }
+    }
+}

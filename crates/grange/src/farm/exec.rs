@@ -96,7 +96,8 @@ struct Plan<'a> {
     connection: &'a ConnectionArgs,
     options: ConnectOptions,
     place: Place,
-    host: String,
+    /// Not known only if nothing is set in it.
+    host: Option<String>,
     lock: Option<ZnodePath>,
 }
 
@@ -105,10 +106,11 @@ impl<'a> Plan<'a> {
         let place = Place::of(&args.znode).map_err(misplaced)?;
         let lock = args.lock.as_deref().map(|lock| place.lock(lock)).transpose().map_err(misplaced)?;
         let host = match &args.name {
-            Some(name) => name.clone(),
-            None => own_name().context("cannot find this host's address").map_err(unnamed)?,
+            Some(name) => Some(name.clone()),
+            None if args.set.is_empty() => own_name().ok(),
+            None => Some(own_name().context("cannot find this host's address").map_err(unnamed)?),
         };
-        place.host(&host).map_err(misplaced)?;
+        host.as_deref().map(|host| place.host(host)).transpose().map_err(misplaced)?;
         let fields = args.set.iter().map(|(field, _)| field);
         for (index, field) in fields.clone().enumerate() {
             if let Some(other) = fields.clone().skip(index + 1).find(|other| other.overlaps(field)) {
@@ -117,6 +119,11 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(Plan { cx, args, connection, options: connection.options()?, place, host, lock })
+    }
+
+    /// Returns the host in which fields are set.
+    fn host(&self) -> &str {
+        self.host.as_deref().expect("it is known if fields are set")
     }
 
     /// Tells a person what happens.

@@ -196,6 +196,28 @@ fn who_stands_still_loses_lock_and_fields_to_the_next() {
 }
 
 #[test]
+fn whoever_takes_lock_or_record_away_ends_the_command() {
+    let before = json!({"maintenance": "0"});
+    let site = Site::start(&before);
+    // It does not mind SIGTERM.
+    let script = "trap '' TERM; echo $GRANGE_LOCK_ZNODE; sleep 60 & sleep 60; wait";
+    let flags = ["-l", "x", "-s", "maintenance=1", "--grace", "0.2", "--", "sh", "-c", script];
+    for takes_lock in [true, false] {
+        let mut run = site.start_run(&flags);
+        let mut znode = run.line();
+        if !takes_lock {
+            let records = on(&site.server, &["shell", "ls", "/.db.exec/undo/h"]).stdout;
+            znode = format!("/.db.exec/undo/h/{}/alive", String::from_utf8(records).unwrap().trim());
+        }
+        assert_eq!(on(&site.server, &["shell", "delete", &znode]).status, Some(0));
+        let outcome = run.end();
+        assert_eq!(outcome.status, Some(3), "{outcome}");
+        assert!(outcome.stderr.contains("was lost while CMD ran: somebody deleted its znode"), "{outcome}");
+        site.settled(&before);
+    }
+}
+
+#[test]
 fn without_an_ensemble_a_command_ends_in_time() {
     let before = json!({"maintenance": "0"});
     let site = Site::start(&before);

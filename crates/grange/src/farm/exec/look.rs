@@ -57,8 +57,10 @@ async fn conditions(plan: &Plan<'_>, client: &Client) -> Result<Vec<(bool, Strin
         let holder = log.holder(&plan.fields()).await.map_err(exec_failed)?;
         conditions.push(match holder {
             Some(record) => (false, plan.describe_record(&record)),
-            None if !log.has_host().await.map_err(exec_failed)? => (false, format!("{} is not in the farm", plan.host)),
-            None => (true, format!("no other run sets the same fields of {}", plan.host)),
+            None if !log.has_host().await.map_err(exec_failed)? => {
+                (false, format!("{} is not in the farm", plan.host()))
+            }
+            None => (true, format!("no other run sets the same fields of {}", plan.host())),
         });
     }
     Ok(conditions)

@@ -51,7 +51,8 @@ impl Plan<'_> {
     }
 
     async fn run_command(&self, stand: &Stand, signals: &mut Signals) -> Result<Turn, CommandError> {
-        let mut environment = vec![("GRANGE_FARM", self.args.znode.to_string()), ("GRANGE_HOST", self.host.clone())];
+        let mut environment = vec![("GRANGE_FARM", self.args.znode.to_string())];
+        environment.extend(self.host.clone().map(|host| ("GRANGE_HOST", host)));
         if let (Some(path), Some(held)) = (&self.lock, &stand.lock) {
             environment.extend(hold::environment(path, held));
         }
@@ -76,7 +77,7 @@ impl Plan<'_> {
         let lock = stand.lock.as_ref().map(|held| held.lost());
         let setting = stand.setting.as_ref().map(|setting| setting.alive.lost());
         let path = self.lock.as_ref().map(ToString::to_string).unwrap_or_default();
-        let fields = format!("what the fields of {} are set for", self.host);
+        let fields = format!("the session in which fields of {} are set", self.host.as_deref().unwrap_or_default());
         async move {
             tokio::select! {
                 loss = or_never(lock) => Lost { what: path, loss },

@@ -58,7 +58,8 @@ enum Obstacle {
 
 /// Why it could not be found out.
 enum Trouble {
-    SessionEnd,
+    /// The session or the lock is gone: another try may go better.
+    Lost,
     Failed(CommandError),
 }
 
@@ -70,23 +71,29 @@ impl From<CommandError> for Trouble {
 
 impl From<LockError> for Trouble {
     fn from(error: LockError) -> Trouble {
-        if error.is_session_end() { Trouble::SessionEnd } else { Trouble::Failed(explained(error, "-c")) }
+        if error.is_session_end() { Trouble::Lost } else { Trouble::Failed(explained(error, "-c")) }
     }
 }
 
 impl From<RecipeError> for Trouble {
     fn from(error: RecipeError) -> Trouble {
-        if error.is_session_end() { Trouble::SessionEnd } else { Trouble::Failed(failed(error)) }
+        if error.is_session_end() { Trouble::Lost } else { Trouble::Failed(failed(error)) }
     }
 }
 
 impl From<ExecError> for Trouble {
     fn from(error: ExecError) -> Trouble {
-        if error.is_session_end() { Trouble::SessionEnd } else { Trouble::Failed(exec_failed(error)) }
+        if error.is_session_end() { Trouble::Lost } else { Trouble::Failed(exec_failed(error)) }
     }
 }
 
 impl Stand {
+    /// Tells whether what was obtained is gone already.
+    fn is_lost(&self) -> bool {
+        let alive = self.setting.as_ref().map(|setting| &setting.alive);
+        self.lock.iter().chain(alive).any(|held| held.loss().is_some())
+    }
+
     /// Gives the lock back, for others not to wait for the session's end.
     async fn let_go(&mut self) {
         if let Some(held) = self.lock.take() {
@@ -110,12 +117,16 @@ impl Plan<'_> {
     async fn stand_ready(&self, stand: &mut Stand) -> Result<(), CommandError> {
         loop {
             let obstacle = match self.look(stand).await {
+                Ok(None) if stand.is_lost() => Err(Trouble::Lost),
+                looked => looked,
+            };
+            let obstacle = match obstacle {
                 Ok(None) => return Ok(()),
                 Ok(Some(obstacle)) => obstacle,
-                Err(Trouble::SessionEnd) => {
-                    self.say("the session has ended; beginning anew");
+                Err(Trouble::Lost) => {
+                    self.say("the session or the lock was lost; beginning anew");
                     self.put_back(stand).await?;
-                    (stand.lock, stand.client) = (None, None);
+                    stand.let_go().await;
                     continue;
                 }
                 Err(Trouble::Failed(error)) => return Err(error),
@@ -131,7 +142,7 @@ impl Plan<'_> {
                 _ => self.say(&format!("waiting: {}", stand.why)),
             }
             match self.wait_out(obstacle, stand).await {
-                Ok(()) | Err(Trouble::SessionEnd) => {}
+                Ok(()) | Err(Trouble::Lost) => {}
                 Err(Trouble::Failed(error)) => return Err(error),
             }
         }
@@ -186,7 +197,7 @@ impl Plan<'_> {
 
     /// Returns the records of this host.
     pub(super) fn log(&self, client: &Client) -> Result<UndoLog, CommandError> {
-        UndoLog::new(client, &self.place, &self.host).map_err(misplaced)
+        UndoLog::new(client, &self.place, self.host()).map_err(misplaced)
     }
 
     pub(super) fn fields(&self) -> Vec<FieldPath> {
@@ -200,7 +211,7 @@ impl Plan<'_> {
             return Ok(Some(Obstacle::Busy(Box::new(record))));
         }
         let name = Uuid::new_v4().simple().to_string();
-        let guardian = Guardian::start(self.connection, &self.args.znode, &self.host, &name)?;
+        let guardian = Guardian::start(self.connection, &self.args.znode, self.host(), &name)?;
         stand.record = Some((name.clone(), guardian));
         let obstacle = match log.set(&name, &self.args.set, &default_id()).await? {
             SetOutcome::Set(setting) => {
@@ -261,7 +272,7 @@ impl Plan<'_> {
             Obstacle::Unhealthy(_, why) => format!("the farm is not healthy: {why}"),
             Obstacle::Unknown(_, why) => format!("whether the farm is healthy is not known: {why}"),
             Obstacle::Busy(record) => self.describe_record(record),
-            Obstacle::NoHost => format!("{} is not in the farm", self.host),
+            Obstacle::NoHost => format!("{} is not in the farm", self.host()),
         }
     }
 
@@ -274,7 +285,7 @@ impl Plan<'_> {
     pub(super) fn describe_record(&self, record: &Record) -> String {
         let undo = record.undo();
         let fields: Vec<_> = undo.fields.iter().map(|field| field.field.to_string()).collect();
-        format!("{} of {} is set by {} since {:.0}", fields.join(", "), self.host, undo.by, undo.started)
+        format!("{} of {} is set by {} since {:.0}", fields.join(", "), self.host(), undo.by, undo.started)
     }
 
     /// Gives everything back: the fields, the lock, the session.
@@ -303,7 +314,7 @@ impl Plan<'_> {
                 Ok(())
             }
             // Dropping the guardian's pipe lets it begin.
-            Err(error) => Err(error.context(format!("cannot put back the fields of {}", self.host)).hint(
+            Err(error) => Err(error.context(format!("cannot put back the fields of {}", self.host())).hint(
                 "it is tried for some more minutes; `grange farm join` of this host, or its next exec, does it too",
             )),
         }
@@ -329,7 +340,7 @@ impl Plan<'_> {
     }
 
     fn tell_settled(&self, settled: &Settled, was_set: bool) {
-        let host = &self.host;
+        let host = self.host();
         match settled {
             Settled::Restored(applied) => {
                 for field in &applied.left {
