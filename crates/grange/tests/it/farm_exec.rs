@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::program::{Outcome, grange, run};
+use crate::proxy::Proxy;
 use crate::running::{Ours, Running, on};
 use crate::server::Server;
 
@@ -48,6 +49,19 @@ impl Site {
         });
     }
 
+    /// Waits until no guardian is left.
+    fn nobody_watches(&self) {
+        let of_ours = format!("GRANGE_SERVERS={}", self.server.servers());
+        let has = |process: u32, file: &str, word: &str| {
+            let words = std::fs::read(format!("/proc/{process}/{file}")).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|found| found == word.as_bytes())
+        };
+        eventually(|| {
+            let is_ours = |process: &u32| has(*process, "cmdline", "guard") && has(*process, "environ", &of_ours);
+            processes().find(is_ours).map_or(Ok(()), |guardian| Err(format!("guardian {guardian} is there")))
+        });
+    }
+
     fn run(&self, arguments: &[&str]) -> Outcome {
         on(&self.server, &[&["farm", "exec", "/db", "--name", "h"], arguments].concat())
     }
@@ -65,6 +79,27 @@ fn eventually(mut check: impl FnMut() -> Result<(), String>) {
     }
 }
 
+/// A server by way of a network that fails when a test says so.
+struct Proxied {
+    proxy: Proxy,
+    // Dropped after the proxy, which runs in it.
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Proxied {
+    fn start(server: &dyn Server) -> Proxied {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let proxy = runtime.block_on(Proxy::start(server.servers().parse().unwrap()));
+        Proxied { proxy, runtime }
+    }
+}
+
+impl Server for Proxied {
+    fn servers(&self) -> String {
+        self.proxy.address().to_string()
+    }
+}
+
 /// Returns the process that watches over a run.
 fn guardian_of(run: u32) -> u32 {
     let mut found = None;
@@ -78,10 +113,13 @@ fn guardian_of(run: u32) -> u32 {
     found.unwrap()
 }
 
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 fn children(parent: u32) -> Vec<u32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers
+    processes()
         .filter(|process| {
             let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             // Behind the name: the state and the parent.
@@ -154,6 +192,7 @@ fn a_run_that_is_killed_leaves_nothing_behind() {
     assert_eq!(run.line(), "", "the command has ended");
     // The default session timeout is ten seconds: the guardian does not wait for that.
     site.settled(&before);
+    site.nobody_watches();
 }
 
 #[test]
@@ -215,6 +254,34 @@ fn whoever_takes_lock_or_record_away_ends_the_command() {
         assert!(outcome.stderr.contains("was lost while CMD ran: somebody deleted its znode"), "{outcome}");
         site.settled(&before);
     }
+}
+
+#[test]
+fn who_is_cut_off_has_ended_when_the_next_begins() {
+    let before = json!({"maintenance": "0"});
+    let site = Site::start(&before);
+    let cut_off = Proxied::start(&site.server);
+    let directory = tempfile::tempdir().unwrap();
+    let ended = directory.path().join("ended");
+    let flags =
+        ["farm", "exec", "/db", "--name", "h", "--session-timeout", "4", "-l", "x", "-s", "maintenance=1", "--"];
+    let script = format!("trap 'touch {}; exit 0' TERM; echo runs; while :; do sleep 0.02; done", ended.display());
+    let mut first = Running::start(&cut_off, &[&flags[..], &["sh", "-c", &script]].concat());
+    assert_eq!(first.line(), "runs");
+    cut_off.proxy.refuse();
+    let script = format!("test -e {} && echo alone; exec sleep 60", ended.display());
+    let mut second = Running::start(&site.server, &[&flags[..], &["sh", "-c", &script]].concat());
+    assert_eq!(second.line(), "alone");
+    cut_off.proxy.flow();
+    let outcome = first.end();
+    assert_eq!(outcome.status, Some(3), "{outcome}");
+    assert!(outcome.stderr.contains("the ensemble could not be reached"), "{outcome}");
+    assert_eq!(site.host("h")["maintenance"], "1", "the second one's");
+    second.signal("TERM");
+    assert_eq!(second.end().status, Some(143));
+    site.settled(&before);
+    drop(cut_off.proxy);
+    cut_off.runtime.shutdown_background();
 }
 
 #[test]
@@ -396,6 +463,7 @@ fn a_run_may_be_killed_at_any_moment() {
     let last = site.run(&["-l", "x", "-s", "a.b=2", "-s", "c=1", "--wait", "60", "--", "true"]);
     assert_eq!(last.status, Some(0), "{last}");
     site.settled(&before);
+    site.nobody_watches();
 }
 
 #[test]

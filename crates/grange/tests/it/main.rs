@@ -15,6 +15,9 @@ mod farm_exec;
 mod layering;
 mod lock;
 mod program;
+#[path = "../../../grange-client/tests/it/proxy.rs"]
+#[allow(dead_code, reason = "shared with the client's tests")]
+mod proxy;
 mod queue;
 mod running;
 mod serve;

@@ -116,7 +116,8 @@ pub(in crate::farm) async fn guard(connection: &ConnectionArgs, args: GuardArgs)
                 debug!(?settled, "a run has ended without a word");
                 return Ok(());
             }
-            Err(error) if Instant::now() >= deadline => return Err(error),
+            // Who has found nothing once does not insist.
+            Err(error) if looks > 0 || Instant::now() >= deadline => return Err(error),
             Err(error) => debug!(%error, "cannot put fields back yet"),
         }
         sleep(TRY_PAUSE).await;

@@ -33,6 +33,9 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it is tried to put fields back; after that the guardian goes on.
 const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long it is tried to put fields back once a signal has come.
+const HURRY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What has been obtained so far, and has to be given back.
 #[derive(Debug, Default)]
 pub(super) struct Stand {
@@ -290,9 +293,16 @@ impl Plan<'_> {
 
     /// Gives everything back: the fields, the lock, the session.
     pub(super) async fn leave(&self, mut stand: Stand, signals: &mut Signals) -> Result<(), CommandError> {
-        let put_back = tokio::select! {
-            put_back = self.put_back(&mut stand) => put_back,
-            signal = signals.end() => Err(ended_by(signal)),
+        let put_back = {
+            let putting_back = self.put_back(&mut stand);
+            tokio::pin!(putting_back);
+            tokio::select! {
+                put_back = &mut putting_back => put_back,
+                // It takes moments, unless the servers are away.
+                signal = signals.end() => {
+                    timeout(HURRY_TIMEOUT, putting_back).await.unwrap_or_else(|_elapsed| Err(ended_by(signal)))
+                }
+            }
         };
         stand.let_go().await;
         if let Some(client) = stand.client.take() {
