@@ -44,9 +44,13 @@ impl Properties {
 
     /// Returns the value of a field. `null` stands for a field that is missing, as in ZkFarmer.
     pub fn get(&self, path: &FieldPath) -> Option<&Value> {
+        self.get_as_is(path).filter(|found| !found.is_null())
+    }
+
+    /// Returns the value of a field, also if it is `null`.
+    pub fn get_as_is(&self, path: &FieldPath) -> Option<&Value> {
         let (first, rest) = path.split();
-        let found = rest.iter().try_fold(self.0.get(first)?, |value, name| value.get(name.as_str()))?;
-        (!found.is_null()).then_some(found)
+        rest.iter().try_fold(self.0.get(first)?, |value, name| value.get(name.as_str()))
     }
 
     /// Gives a field a value. What is on the way to it and is no object becomes one.
@@ -119,6 +123,16 @@ pub struct FieldPath(Vec<String>);
 pub struct FieldPathError;
 
 impl FieldPath {
+    /// Returns the paths of the objects on the way to the field, the outermost first.
+    pub fn above(&self) -> impl Iterator<Item = FieldPath> + '_ {
+        (1..self.0.len()).map(|length| FieldPath(self.0[..length].to_vec()))
+    }
+
+    /// Tells whether one of two fields is inside the other one, or they are the same.
+    pub fn overlaps(&self, other: &FieldPath) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, other)| own == other)
+    }
+
     fn split(&self) -> (&str, &[String]) {
         let (first, rest) = self.0.split_first().expect("there is at least one name");
         (first, rest)

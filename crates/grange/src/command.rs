@@ -7,6 +7,7 @@ mod child;
 mod orphan;
 mod signals;
 mod terminal;
+mod under;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,6 +17,7 @@ use rustix::process::Signal;
 
 pub(crate) use self::child::{Child, Input, Status};
 pub(crate) use self::signals::{Request, Signals};
+pub(crate) use self::under::Turn;
 use crate::error::CommandError;
 use crate::output::harmless_line;
 

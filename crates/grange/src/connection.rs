@@ -1,5 +1,6 @@
 //! The flags by which every tool finds its ensemble.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::error::CommandError;
 use crate::output::harmless_line;
 
 /// Where the ensemble is, and who asks.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ConnectionArgs {
     /// The ensemble: HOST:PORT,HOST:PORT/CHROOT [default: $GRANGE_SERVERS, else $ZKHOST, else 127.0.0.1:2181]
     #[arg(long, global = true, value_name = "SERVERS", help_heading = "Connection")]
@@ -74,6 +75,29 @@ impl ConnectionArgs {
             }
         }
         Ok(options)
+    }
+
+    /// Returns flags that name servers and nothing else.
+    pub(crate) fn to_servers(servers: String) -> ConnectionArgs {
+        ConnectionArgs { servers: Some(servers), ..ConnectionArgs::default() }
+    }
+
+    /// Returns the flags again, for another process of this program in the same directory.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let seconds = |time: Option<Duration>| time.map(|time| OsString::from(time.as_secs_f64().to_string()));
+        let flags = [
+            ("--servers", self.servers.clone().map(OsString::from)),
+            ("--chroot", self.chroot.clone().map(OsString::from)),
+            ("--auth-file", self.auth_file.clone().map(OsString::from)),
+            ("--tls-ca", self.tls_ca.clone().map(OsString::from)),
+            ("--tls-cert", self.tls_cert.clone().map(OsString::from)),
+            ("--tls-key", self.tls_key.clone().map(OsString::from)),
+            ("--session-timeout", seconds(self.session_timeout)),
+            ("--connect-timeout", seconds(self.connect_timeout)),
+            ("--config", self.config.clone().map(OsString::from)),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?]));
+        given.flatten().collect()
     }
 
     /// Opens a session.

@@ -1,6 +1,7 @@
 //! `grange farm`: hosts that register themselves with their properties, as ZkFarmer lays them out, and who follows them.
 
 mod check;
+mod exec;
 mod export;
 mod follow;
 mod get;
@@ -55,6 +56,10 @@ enum FarmCommand {
     Check(check::CheckArgs),
     Watch(watch::WatchArgs),
     Top(top::TopArgs),
+    Exec(exec::ExecArgs),
+    /// Started by exec itself.
+    #[command(hide = true)]
+    Guard(exec::GuardArgs),
 }
 
 impl FarmArgs {
@@ -91,6 +96,8 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
         FarmCommand::Watch(command) => watch::run(cx, &args.connection, &command).await,
         FarmCommand::Top(command) => top::run(cx, &args.connection, command).await,
         FarmCommand::Check(command) => check::run(cx, &args.connection, &command).await,
+        FarmCommand::Exec(command) => exec::run(cx, &args.connection, &command).await,
+        FarmCommand::Guard(command) => exec::guard(&args.connection, command).await,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod list;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use grange_client::recipes::{Election, Held, Layout, Lock, LockError, Loss, Sema
 use grange_client::{Client, ZnodePath, close};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::command::{Child, Input, Signals, Status, cannot_start, ended, ended_by};
+use crate::command::{Child, Input, Signals, Turn, cannot_start, ended, ended_by};
 use crate::connection::{ConnectionArgs, connect};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -70,7 +71,8 @@ pub(crate) enum LayoutArg {
     CuratorLatch,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads a number of seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("must be a number of seconds from 0 to {SECONDS_MAX}")),
@@ -86,7 +88,8 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    async fn acquire(&self, wait: Option<Duration>) -> Result<Option<Held>, LockError> {
+    /// Waits for so long at most, for ever without a limit; `None` if it was not obtained.
+    pub(crate) async fn acquire(&self, wait: Option<Duration>) -> Result<Option<Held>, LockError> {
         let acquired = match (self, wait) {
             (Wanted::Lock(lock), Some(Duration::ZERO)) => return lock.try_acquire().await,
             (Wanted::Lease(semaphore), Some(Duration::ZERO)) => return semaphore.try_acquire().await,
@@ -104,6 +107,30 @@ impl Wanted {
             Err(error) => Err(error),
         }
     }
+
+    /// Says in one line who holds it, as far as that can be found out.
+    pub(crate) async fn holders(&self) -> String {
+        list::holders(self).await
+    }
+
+    /// Returns how many hold it.
+    pub(crate) async fn held_count(&self) -> Result<u32, LockError> {
+        list::held_count(self).await
+    }
+
+    /// Tells a person who waits for whom.
+    pub(crate) async fn tell(&self, cx: &Context, path: &ZnodePath) -> Infallible {
+        if cx.is_stderr_terminal {
+            tokio::time::sleep(TELL_AFTER).await;
+            say(path, &format!("waiting: {}", self.holders().await));
+        }
+        std::future::pending().await
+    }
+}
+
+/// Tells a person what happens.
+fn say(path: &ZnodePath, text: &str) {
+    eprintln!("{}: {}", path, harmless_line(text));
 }
 
 /// A holder of something that runs a command meanwhile.
@@ -113,14 +140,6 @@ pub(crate) struct Holder<'a, F> {
     pub(crate) path: &'a ZnodePath,
     /// What is wanted in a session, under this name.
     pub(crate) wanted: F,
-}
-
-/// How a turn ended.
-enum Turn {
-    /// The command has ended.
-    Ended(Status),
-    /// The command was ended, because what it ran under was lost.
-    Lost(Loss),
 }
 
 impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
@@ -167,7 +186,7 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
     }
 
     /// Waits until it is held and runs the command.
-    async fn turn(&self, signals: &mut Signals) -> Result<Turn, CommandError> {
+    async fn turn(&self, signals: &mut Signals) -> Result<Turn<Loss>, CommandError> {
         let mut session = None;
         let obtained = tokio::select! {
             obtained = self.obtain(&mut session) => obtained,
@@ -205,12 +224,12 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
             let acquiring = wanted.acquire(wait);
             let acquired = tokio::select! {
                 acquired = acquiring => acquired,
-                never = self.tell(&wanted) => match never {},
+                never = wanted.tell(self.cx, self.path) => match never {},
             };
             match acquired {
                 Ok(Some(held)) => return Ok(held),
                 Ok(None) => {
-                    let holders = list::holders(&wanted).await;
+                    let holders = wanted.holders().await;
                     let status = self.args.conflict_exit_code;
                     return Err(CommandError::negative(anyhow!("{} is not free: {holders}", self.path))
                         .hint("wait for it with --wait SECONDS, or look who does with --list instead of CMD")
@@ -219,52 +238,23 @@ impl<F: Fn(&Client, &str) -> Wanted> Holder<'_, F> {
                 Err(error) if error.is_session_end() => {
                     self.say("the session has ended; standing in line again, at the end");
                 }
-                Err(error) => return Err(explained(error)),
+                Err(error) => return Err(explained(error, "-n")),
             }
         }
-    }
-
-    /// Tells a person who waits for whom.
-    async fn tell(&self, wanted: &Wanted) -> std::convert::Infallible {
-        if self.cx.is_stderr_terminal {
-            tokio::time::sleep(TELL_AFTER).await;
-            let holders = list::holders(wanted).await;
-            self.say(&format!("waiting: {holders}"));
-        }
-        std::future::pending().await
     }
 
     /// Runs the command and ends it if what it runs under is lost.
-    async fn supervise(&self, client: &Client, held: &Held, signals: &mut Signals) -> Result<Turn, CommandError> {
+    async fn supervise(&self, client: &Client, held: &Held, signals: &mut Signals) -> Result<Turn<Loss>, CommandError> {
         let grace = self.args.grace.unwrap_or(client.session_timeout() / 5);
-        let environment = [
-            ("GRANGE_LOCK_PATH", self.path.to_string()),
-            ("GRANGE_LOCK_ZNODE", held.path()),
-            ("GRANGE_LOCK_TOKEN", held.token().to_string()),
-        ];
+        let environment = environment(self.path, held);
         let started = Child::start(&self.args.command, &environment, Input::Ours);
-        let mut child = started.map_err(|error| cannot_start(&self.args.command, &error))?;
-        let lost = held.lost();
-        tokio::pin!(lost);
-        let mut loss = None;
-        let status = loop {
-            tokio::select! {
-                status = child.run(signals) => break status,
-                found = &mut lost, if loss.is_none() => {
-                    self.say(&format!("lost: {found}; ending CMD"));
-                    loss = Some(found);
-                    child.end_within(grace);
-                }
-            }
-        };
-        let Some(loss) = loss else { return Ok(Turn::Ended(status)) };
-        // What it has started does not hold it either.
-        child.kill();
-        Ok(Turn::Lost(loss))
+        let child = started.map_err(|error| cannot_start(&self.args.command, &error))?;
+        let tell = |loss: &Loss| self.say(&format!("lost: {loss}; ending CMD"));
+        Ok(child.run_under(held.lost(), grace, tell, signals).await)
     }
 
     fn say(&self, text: &str) {
-        eprintln!("{}: {}", self.path, harmless_line(text));
+        say(self.path, text);
     }
 }
 
@@ -279,15 +269,26 @@ impl From<LayoutArg> for Layout {
     }
 }
 
-fn default_id() -> String {
+/// What a command finds in its environment.
+pub(crate) fn environment(path: &ZnodePath, held: &Held) -> [(&'static str, String); 3] {
+    [
+        ("GRANGE_LOCK_PATH", path.to_string()),
+        ("GRANGE_LOCK_ZNODE", held.path()),
+        ("GRANGE_LOCK_TOKEN", held.token().to_string()),
+    ]
+}
+
+/// Returns what others see of this process when nobody says something else.
+pub(crate) fn default_id() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}:{}", std::process::id())
 }
 
-fn explained(error: LockError) -> CommandError {
+/// Adds advice to why nothing was obtained; `flag` is by which the number of leases is given.
+pub(crate) fn explained(error: LockError, flag: &str) -> CommandError {
     match error {
         LockError::LeaseCount { stored, .. } => CommandError::usage(error).hint(format!(
-            "ask for {stored} with -n {stored}; to change the number, delete the znode when it is unused"
+            "ask for {stored} with {flag} {stored}; to change the number, delete the znode when it is unused"
         )),
         error => CommandError::failure(error),
     }

@@ -34,7 +34,8 @@ fn render(name: &str, command: &mut clap::Command, page: &mut String) {
     let help = command.render_help().to_string();
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
     write!(page, "\n## {name}\n\n{about}```text\n{}\n```\n", help.join("\n").trim_end()).expect("a string takes it");
-    for subcommand in command.get_subcommands_mut().filter(|subcommand| subcommand.get_name() != "help") {
+    let is_shown = |subcommand: &&mut clap::Command| subcommand.get_name() != "help" && !subcommand.is_hide_set();
+    for subcommand in command.get_subcommands_mut().filter(is_shown) {
         let name = format!("{name} {}", subcommand.get_name());
         render(&name, subcommand, page);
     }

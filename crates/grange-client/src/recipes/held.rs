@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use grange_proto::ZnodePath;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -111,6 +112,14 @@ impl Held {
                 loss = session => loss,
             }
         })
+    }
+
+    /// Starts to watch over an ephemeral znode that this session has made itself: `parent/name`, with this creation
+    /// zxid, by a request that was sent at `sent_at`. It is deleted when the value is given back or dropped.
+    pub fn over(client: &Client, parent: &ZnodePath, name: &str, czxid: i64, sent_at: Instant) -> Held {
+        let mut own = Own::named(client, parent, name.to_owned());
+        own.found(name.to_owned());
+        Held::new(own, czxid, sent_at)
     }
 
     fn until(own: Own, czxid: i64, end: impl Future<Output = Loss> + Send + 'static) -> Held {

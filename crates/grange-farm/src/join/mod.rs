@@ -8,7 +8,6 @@
 //! The znode of a host belongs to the session that keeps it. One that an earlier session has left is replaced in one
 //! transaction, so that nobody sees the host missing, and it does not go when that session expires.
 
-mod address;
 mod local;
 mod local_watch;
 mod merge;
@@ -33,8 +32,6 @@ use crate::COMMON;
 use crate::conf::{ConfError, Format};
 use crate::properties::{FieldPath, Properties};
 use crate::sessions::{connect_at_last, with_causes};
-
-pub use self::address::own_address;
 
 /// The largest data of a znode; servers refuse a little more. Larger configuration is not sent, and said to be too large.
 const DATA_BYTES_MAX: usize = 1_000_000;

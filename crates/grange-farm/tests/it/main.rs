@@ -17,4 +17,5 @@ mod conf_dir;
 mod conf_files;
 mod conf_hostile;
 mod conf_programs;
+mod exec;
 mod fields;

@@ -8,7 +8,7 @@ use clap::Args;
 use grange_client::{ConnectOptions, ZnodePath};
 use grange_farm::conf::{ConfError, Format};
 use grange_farm::join::{self, Direction, Health, JoinError, JoinEvent, Joining};
-use grange_farm::{COMMON, FieldPath};
+use grange_farm::{COMMON, FieldPath, own_name};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -120,14 +120,11 @@ impl HostArgs {
         let name = match (&self.name, self.common) {
             (_, true) => None,
             (Some(name), false) => Some(checked_name(name)?),
-            (None, false) => {
-                let address = join::own_address().map_err(|error| {
-                    CommandError::failure(error)
-                        .context("cannot find out by which address this host reaches others")
-                        .hint("name the host with --name NAME")
-                })?;
-                Some(address.to_string())
-            }
+            (None, false) => Some(own_name().map_err(|error| {
+                CommandError::failure(error)
+                    .context("cannot find out by which address this host reaches others")
+                    .hint("name the host with --name NAME")
+            })?),
         };
         let hostname = (name.is_some() && direction == Direction::Both)
             .then(|| rustix::system::uname().nodename().to_string_lossy().into_owned());

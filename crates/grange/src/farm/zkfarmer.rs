@@ -24,7 +24,7 @@ use super::check::{Form, Question, answer};
 use super::get::Format;
 use super::{cannot_read, fields_failed};
 use super::{export, join};
-use crate::connection;
+use crate::connection::{self, ConnectionArgs};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::logging;
@@ -81,6 +81,7 @@ enum ZkfarmerCommand {
     Set(SetArgs),
     Unset(UnsetArgs),
     Check(CheckArgs),
+    Exec(super::exec::ExecArgs),
 }
 
 impl ZkfarmerCommand {
@@ -225,6 +226,8 @@ fn full_path(text: &str) -> Result<ZnodePath, String> {
 /// Runs with the arguments behind the program's name.
 pub(crate) fn main(cx: Context, arguments: Vec<OsString>) -> ExitCode {
     let args = ZkfarmerArgs::parse_from(std::iter::once(OsString::from("zkfarmer")).chain(arguments));
+    // That program only describes it, so its statuses are ours.
+    let has_own_statuses = matches!(args.command, ZkfarmerCommand::Exec(_));
     let started = logging::start(&args.logging, args.log_level());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match (started, runtime) {
@@ -235,7 +238,7 @@ pub(crate) fn main(cx: Context, arguments: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has gone away, or an answer that is its own status.
-        Err(error) if error.is_silent() => error.report(),
+        Err(error) if error.is_silent() || has_own_statuses => error.report(),
         Err(error) => error.with_status(FAILED).report(),
     }
 }
@@ -249,10 +252,13 @@ impl ZkfarmerArgs {
         }
     }
 
-    fn options(&self) -> Result<ConnectOptions, CommandError> {
+    fn host(&self) -> String {
         let from_environment = || std::env::var("ZKHOST").ok().filter(|host| !host.is_empty());
-        let host = self.host.clone().or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
-        let raw = RawConnectOptions { servers: Some(host), ..RawConnectOptions::default() };
+        self.host.clone().or_else(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned())
+    }
+
+    fn options(&self) -> Result<ConnectOptions, CommandError> {
+        let raw = RawConnectOptions { servers: Some(self.host()), ..RawConnectOptions::default() };
         let options = ConnectOptions::resolve(raw, |name| std::env::var(name).ok()).map_err(CommandError::usage)?;
         // Below 0 there is no bound but the time that it may take in all.
         let rounds_max = u32::try_from(self.retries).unwrap_or(u32::MAX).max(1);
@@ -261,8 +267,9 @@ impl ZkfarmerArgs {
 }
 
 async fn run(cx: &Context, args: ZkfarmerArgs) -> Result<(), CommandError> {
-    let options = args.options();
+    let (host, options) = (args.host(), args.options());
     match args.command {
+        ZkfarmerCommand::Exec(command) => super::exec::run(cx, &ConnectionArgs::to_servers(host), &command).await,
         ZkfarmerCommand::Join(command) => {
             join::keep(options?, command.host.into_joined(), Direction::Both, command.changed_cmd).await
         }

@@ -56,6 +56,12 @@ pub(super) async fn holders(wanted: &Wanted) -> String {
     }
 }
 
+/// Returns how many hold it.
+pub(super) async fn held_count(wanted: &Wanted) -> Result<u32, LockError> {
+    let (_, contenders) = contenders(wanted).await?;
+    Ok(u32::try_from(contenders.iter().filter(|contender| contender.holds).count()).unwrap_or(u32::MAX))
+}
+
 /// Returns the contenders in order, and the number of leases of a semaphore.
 async fn contenders(wanted: &Wanted) -> Result<(Option<u32>, Vec<Contender>), LockError> {
     match wanted {

@@ -11,12 +11,16 @@ mod crash;
 mod disk;
 mod ensemble;
 mod farm_commands;
+mod farm_exec;
 mod farm_export;
 mod farm_join;
 mod farm_top;
 mod layering;
 mod lock;
 mod program;
+#[path = "../../../grange-client/tests/it/proxy.rs"]
+#[allow(dead_code, reason = "shared with the client's tests")]
+mod proxy;
 mod queue;
 mod running;
 mod serve;

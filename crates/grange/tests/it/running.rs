@@ -81,6 +81,10 @@ impl Running {
         Running { process, watchdog: Some(watchdog), stdout, stderr }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits for the next line of the command.
     pub(crate) fn line(&mut self) -> String {
         line(&mut self.stdout)

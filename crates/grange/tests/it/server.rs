@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::program::{Outcome, grange};
 
 /// How long a server may take until it answers, and until it has ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server that serves until the value is dropped.
 pub(crate) trait Server {
