@@ -13,6 +13,7 @@ mod local_watch;
 mod merge;
 mod registration;
 mod size;
+mod undoing;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -237,6 +238,7 @@ impl Joiner {
     /// Keeps both sides equal for as long as the session lasts.
     async fn keep(&mut self, client: &Client) -> Result<Infallible, RecipeError> {
         registration::ensure_farm(client, &self.joining.farm).await?;
+        self.undo(client).await;
         let path: ZnodePath = self.path.parse().expect("a path and a name are a path");
         let mut watch = DataWatch::new(client.clone(), path);
         let told = watch.next().await?;
@@ -248,6 +250,20 @@ impl Joiner {
                 () = self.local.changed() => {}
                 () = next_health(&mut self.health) => {}
             }
+        }
+    }
+
+    /// Puts back in the configuration what a run of `exec` had set when this host died; the znode has gone with it.
+    async fn undo(&mut self, client: &Client) {
+        let (Some(name), Direction::Both) = (self.joining.name.clone(), self.joining.direction) else { return };
+        let Some(mut local) = self.local.properties(self.agreed.as_ref()) else { return };
+        let mut is_changed = false;
+        for record in undoing::orphans(client, &self.joining.farm, &name).await {
+            is_changed |= !record.undo().apply(&mut local).restored.is_empty();
+        }
+        if is_changed {
+            info!(path = %self.path, "fields that a run of exec had left set are put back");
+            self.write_local(&local).await;
         }
     }
 
@@ -335,8 +351,12 @@ impl Joiner {
     async fn registered(&mut self, client: &Client, remote: Remote) -> Result<(), RecipeError> {
         info!(path = %self.path, "registered");
         (self.is_first, self.is_ours) = (false, true);
-        if self.is_host() {
-            self.background.spawn(size::raise(client.clone(), self.joining.farm.clone()));
+        if let Some(name) = &self.joining.name {
+            let (client, farm) = (client.clone(), self.joining.farm.clone());
+            self.background.abort_all();
+            self.background.spawn(size::raise(client.clone(), farm.clone()));
+            // The records of before are among what it is told; now there is a znode to put them right in.
+            self.background.spawn(undoing::tend(client, farm, name.clone()));
         }
         self.remote = Some(remote.clone());
         self.settle(client, &remote).await

@@ -141,7 +141,7 @@ impl HostArgs {
 }
 
 fn checked_name(name: &str) -> Result<String, CommandError> {
-    let is_one = !name.contains('/') && format!("/{name}").parse::<ZnodePath>().is_ok();
+    let is_one = !name.is_empty() && !name.contains('/') && format!("/{name}").parse::<ZnodePath>().is_ok();
     match name {
         COMMON => {
             Err(CommandError::usage(anyhow!("'{COMMON}' is the znode that all hosts share")).hint("use --common"))

@@ -311,6 +311,35 @@ fn an_unwell_host_leaves_or_says_so() {
 }
 
 #[test]
+fn what_a_run_has_left_set_is_put_back_after_the_host_died() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf();
+    fs::write(conf.join("maintenance"), "0").unwrap();
+    let joined = fixture.join(&conf, &["--session-timeout", SHORT]);
+    let ready = fixture.path("ready");
+    let command = format!("touch {}; sleep 60", ready.display());
+    let arguments = ["farm", "exec", "--session-timeout", SHORT, "--name", "h", "-s", "maintenance=1", "/farm"];
+    let run = Running::start(&fixture.server, &[&arguments[..], &["--", "sh", "-c", &command]].concat());
+    eventually("it runs", || ready.exists());
+    eventually("the field is set here too", || read(&conf.join("maintenance")) == "1");
+    // The machine dies: the host first, then the run and whoever watches over it.
+    joined.signal("KILL");
+    eventually("the host is gone", || fixture.host("h").is_none());
+    run.signal("KILL");
+    eventually("the run's session has expired", || {
+        let listed = on(&fixture.server, &["shell", "ls", "-R", "/.farm.exec/undo/h"]);
+        listed.status == Some(0) && !String::from_utf8_lossy(&listed.stdout).contains("alive")
+    });
+    assert_eq!(read(&conf.join("maintenance")), "1");
+    let _joined = fixture.join(&conf, &[]);
+    eventually("the configuration is as before", || read(&conf.join("maintenance")) == "0");
+    eventually("and the znode", || fixture.has("maintenance", &json!("0")));
+    eventually("the record is gone", || {
+        String::from_utf8_lossy(&on(&fixture.server, &["shell", "ls", "/.farm.exec/undo/h"]).stdout).trim().is_empty()
+    });
+}
+
+#[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let fixture = Fixture::new();
     let conf = fixture.conf();
