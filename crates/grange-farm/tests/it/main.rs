@@ -19,3 +19,4 @@ mod conf_hostile;
 mod conf_programs;
 mod exec;
 mod fields;
+mod storm;
