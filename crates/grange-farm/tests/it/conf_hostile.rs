@@ -150,9 +150,12 @@ fn files_that_come_and_go_while_they_are_read_are_no_error() {
                     fs::write(conf.join(name), "1").unwrap();
                     fs::remove_file(conf.join(name)).unwrap();
                 }
+                fs::create_dir(conf.join("folder")).unwrap();
+                fs::write(conf.join("folder/comes"), "1").unwrap();
+                fs::remove_dir_all(conf.join("folder")).unwrap();
             }
         });
-        for _ in 0..ROUNDS {
+        for _ in 0..20 * ROUNDS {
             let there = read(Format::Dir, &conf).unwrap();
             assert_eq!(there.problems, []);
             assert_eq!(there.properties.get(&"stays".parse().unwrap()), Some(&json!("1")));

@@ -336,7 +336,8 @@ impl Service<'_> {
         }
         let hosts = prepared.hosts;
         if let Err(error) = exporter.install(prepared) {
-            return Attempt::Kept(State::Failed, with_causes(&error));
+            let advice = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            return Attempt::Kept(State::Failed, with_causes(&error) + &advice);
         }
         info!("{path} written, with {hosts} hosts");
         self.report.say(State::Ok, format!("{path} has {hosts} hosts"));

@@ -293,7 +293,7 @@ fn a_directory_that_is_somebody_elses_is_not_taken_over() {
     let outcome = fixture.once(&directory, &[]);
     assert_eq!(outcome.status, Some(3), "{outcome}");
     assert!(outcome.stderr.contains("holds passwd, which is no host of an export"), "{outcome}");
-    assert!(outcome.stderr.contains("hint: an export removes what is no host"), "{outcome}");
+    assert!(outcome.stderr.contains("(an export removes what is no host: "), "{outcome}");
     assert_eq!(read(&directory.join("passwd")), "x");
     assert!(!directory.join("10.0.0.1").exists());
 }

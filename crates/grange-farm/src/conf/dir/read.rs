@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         let stat = match folder.stat(name, Links::Follow) {
             Ok(Some(stat)) => stat,
             // A link to nothing does not go away by itself.
-            Ok(None) if matches!(folder.stat(name, Links::Keep), Ok(Some(_))) => {
+            Ok(None) if matches!(folder.stat(name, Links::Keep), Ok(Some(it)) if kind(&it) == FileType::Symlink) => {
                 return Ok(Entry::Problem("it is a link to nothing".to_owned()));
             }
             Ok(None) => return Ok(Entry::Gone),
@@ -135,12 +135,29 @@ impl<'a> Reader<'a> {
                 Ok(Entry::Problem(format!("it is more than {DEPTH_MAX} directories deep")))
             }
             FileType::Directory => match folder.open_folder(name, Links::Follow) {
-                Ok(folder) => self.object(&folder).map(|fields| Entry::Value(Value::Object(fields))),
+                Ok(folder) => self.inner(&folder),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Gone),
                 Err(error) => Ok(Entry::Problem(error.to_string())),
             },
             kind => Ok(Entry::Problem(format!("it is {}", name_of_kind(kind).unwrap_or("no file")))),
         }
+    }
+
+    /// Reads a directory in another one: that it went, or cannot be listed, is no reason not to read the rest.
+    fn inner(&mut self, folder: &Folder) -> Result<Entry, ConfError> {
+        let (depth, above, problems) = (self.path.len(), self.above.len(), self.problems.len());
+        let entry = match self.object(folder) {
+            // One that was removed reads like an empty one.
+            Ok(_) if folder.own_stat().is_ok_and(|stat| stat.st_nlink == 0) => Entry::Gone,
+            Ok(fields) => return Ok(Entry::Value(Value::Object(fields))),
+            Err(ConfError::Missing { .. }) => Entry::Gone,
+            Err(ConfError::Io { source, .. }) => Entry::Problem(source.to_string()),
+            Err(error) => return Err(error),
+        };
+        self.path.truncate(depth);
+        self.above.truncate(above);
+        self.problems.truncate(problems);
+        Ok(entry)
     }
 
     fn failed(&self, source: io::Error) -> ConfError {
@@ -172,5 +189,22 @@ fn text(folder: &Folder, name: &OsStr) -> Entry {
             Err(_) => Entry::Problem("it is not UTF-8".to_owned()),
         },
         Err(error) => Entry::Problem(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_went_while_it_was_read_is_gone_and_the_rest_is_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("went");
+        std::fs::create_dir(&path).unwrap();
+        let folder = Folder::open(&path).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        let mut reader = Reader::new(temp.path());
+        assert!(matches!(reader.inner(&folder), Ok(Entry::Gone)));
+        assert!(reader.path.is_empty() && reader.above.is_empty() && reader.problems.is_empty());
     }
 }
