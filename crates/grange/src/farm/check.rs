@@ -38,8 +38,8 @@ pub(super) struct CheckArgs {
     #[arg(short = 'w', long, value_name = "N|N%", allow_hyphen_values = true)]
     warn_failed_node: Option<String>,
     /// Which hosts run, instead of the farm's running_filter
-    #[arg(short = 'F', long, visible_alias = "filters", value_name = "PREDICATES")]
-    filter: Option<String>,
+    #[arg(short = 'F', long, visible_alias = "filter", value_name = "FILTERS")]
+    filters: Option<String>,
     /// Add the figures as performance data
     #[arg(long, conflicts_with = "json")]
     perfdata: bool,
@@ -71,7 +71,7 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: &CheckA
         znode: &args.znode,
         max: &args.max_failed_node,
         warn: args.warn_failed_node.as_deref(),
-        filter: args.filter.as_deref(),
+        filter: args.filters.as_deref(),
     };
     let form = match (args.json, args.perfdata) {
         (true, _) => Form::Json,

@@ -20,7 +20,7 @@ use crate::output::{Output, harmless_line};
 /// A znode whose children are farms can be listed as well. `common`, which all hosts share, is among the names.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A host whose data are no properties is named on standard error; with --filter it is left out.\n\n\
+    after_help = "A host whose data are no properties is named on standard error; with --filters it is left out.\n\n\
                         Exit status: 0 success, also if no host is meant; 1 no such farm, 2 wrong usage, 3 failure."
 )]
 pub(super) struct LsArgs {
@@ -34,12 +34,12 @@ pub(super) struct LsArgs {
     #[arg(
         short = 'F',
         long,
-        visible_alias = "filters",
-        value_name = "PREDICATES",
+        visible_alias = "filter",
+        value_name = "FILTERS",
         default_value = "",
         hide_default_value = true
     )]
-    filter: Filter,
+    filters: Filter,
     /// Print one JSON object per host
     #[arg(long)]
     json: bool,
@@ -49,7 +49,7 @@ pub(super) struct LsArgs {
 
 impl LsArgs {
     fn needs_properties(&self) -> bool {
-        self.long || self.json || !self.fields.is_empty() || !self.filter.is_empty()
+        self.long || self.json || !self.fields.is_empty() || !self.filters.is_empty()
     }
 }
 
@@ -79,8 +79,8 @@ fn print(out: &mut Output, args: &LsArgs, mut hosts: BTreeMap<String, Host>) -> 
             eprintln!("warning: {}", harmless_line(&format!("{}: {}", host_path(&args.znode, name), explain(error))));
         }
     }
-    if !args.filter.is_empty() {
-        hosts.retain(|_, host| host.as_ref().is_ok_and(|host| args.filter.matches(host)));
+    if !args.filters.is_empty() {
+        hosts.retain(|_, host| host.as_ref().is_ok_and(|host| args.filters.matches(host)));
     }
     let shows_fields = args.long || !args.fields.is_empty();
     let width = if shows_fields { hosts.keys().map(|name| name.chars().count()).max().unwrap_or(0) } else { 0 };

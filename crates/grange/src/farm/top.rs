@@ -47,12 +47,12 @@ pub(super) struct TopArgs {
     #[arg(
         short = 'F',
         long,
-        visible_alias = "filters",
-        value_name = "PREDICATES",
+        visible_alias = "filter",
+        value_name = "FILTERS",
         default_value = "",
         hide_default_value = true
     )]
-    filter: Filter,
+    filters: Filter,
     /// The farm; it may come later
     znode: ZnodePath,
 }
@@ -65,7 +65,7 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: TopArgs
     let mut signals = Signals::catch().map_err(CommandError::failure)?;
     let mut follower = Follower::open(connection.options()?, args.znode.clone()).await?;
     let (sender, mut updates) = mpsc::channel(UPDATES_MAX);
-    let mut state = State::new(args.znode.as_str(), args.fields, args.filter);
+    let mut state = State::new(args.znode.as_str(), args.fields, args.filters);
     let shown = tokio::select! {
         () = feed(&mut follower, sender) => Ok(()),
         shown = show(&mut state, &mut updates, &mut signals) => shown,

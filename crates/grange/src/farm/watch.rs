@@ -31,12 +31,12 @@ pub(super) struct WatchArgs {
     #[arg(
         short = 'F',
         long,
-        visible_alias = "filters",
-        value_name = "PREDICATES",
+        visible_alias = "filter",
+        value_name = "FILTERS",
         default_value = "",
         hide_default_value = true
     )]
-    filter: Filter,
+    filters: Filter,
     /// Print one JSON object per change, with the time
     #[arg(long)]
     json: bool,
@@ -61,7 +61,7 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: &WatchA
 }
 
 async fn follow(cx: &Context, args: &WatchArgs, follower: &mut Follower) -> Result<(), CommandError> {
-    let mut teller = Teller::new(args.filter.clone());
+    let mut teller = Teller::new(args.filters.clone());
     let (mut count, mut is_first) = (0, true);
     let wait = args.wait.map_or(Duration::MAX, |wait| Duration::from_secs(u64::from(wait.get())));
     loop {
