@@ -32,6 +32,9 @@ pub(in crate::conf) fn read(path: &Path) -> Result<Read, ConfError> {
     let folder = Folder::open(path).map_err(io())?;
     let mut reader = Reader::new(path);
     let fields = reader.object(&folder)?;
+    if was_removed(&folder) {
+        return Err(ConfError::Missing { path: path.to_owned() });
+    }
     Ok(Read { properties: fields.into(), problems: reader.problems })
 }
 
@@ -147,8 +150,7 @@ impl<'a> Reader<'a> {
     fn inner(&mut self, folder: &Folder) -> Result<Entry, ConfError> {
         let (depth, above, problems) = (self.path.len(), self.above.len(), self.problems.len());
         let entry = match self.object(folder) {
-            // One that was removed reads like an empty one.
-            Ok(_) if folder.own_stat().is_ok_and(|stat| stat.st_nlink == 0) => Entry::Gone,
+            Ok(_) if was_removed(folder) => Entry::Gone,
             Ok(fields) => return Ok(Entry::Value(Value::Object(fields))),
             Err(ConfError::Missing { .. }) => Entry::Gone,
             Err(ConfError::Io { source, .. }) => Entry::Problem(source.to_string()),
@@ -164,6 +166,11 @@ impl<'a> Reader<'a> {
         let path = self.path.iter().fold(self.root.to_owned(), |path: PathBuf, name| path.join(name));
         ConfError::io("read", &path)(source)
     }
+}
+
+/// Tells whether a directory has gone since it was opened: it reads like an empty one then.
+fn was_removed(folder: &Folder) -> bool {
+    folder.own_stat().is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 fn identity(stat: &Stat) -> (u64, u64) {
