@@ -30,7 +30,7 @@ const LOOK_PAUSE_BLIND: Duration = Duration::from_secs(2);
 /// The most directories that are watched; changes in others are found by looking.
 const DIRECTORIES_MAX: usize = 10_000;
 
-/// How deep directories are watched, as deep as they are read.
+/// How deep directories are watched; what is deeper is found by looking.
 const DEPTH_MAX: usize = 32;
 
 /// Room for the events of one read; one event may need 16 + 256 bytes.

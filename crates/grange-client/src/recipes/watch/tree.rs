@@ -164,17 +164,19 @@ impl TreeCache {
     }
 
     fn new(client: Client, root: ZnodePath, source: Source) -> TreeCache {
-        TreeCache {
+        let mut cache = TreeCache {
             client,
-            stale: BTreeMap::from([(root.as_str().to_owned(), Scope::Children)]),
             root,
             source,
             nodes: BTreeMap::new(),
+            stale: BTreeMap::new(),
             is_suspect: false,
             is_ready: false,
             changes: VecDeque::new(),
             reads: TreeReads::default(),
-        }
+        };
+        cache.mark(cache.root.as_str().to_owned(), cache.scope_of_new());
+        cache
     }
 
     /// Returns a znode as it was when the last change was told, or later.
@@ -268,7 +270,7 @@ impl TreeCache {
         self.source = Source::Recursive(watcher);
         let paths: Vec<String> = self.nodes.keys().cloned().collect();
         if paths.is_empty() {
-            self.mark(self.root.as_str().to_owned(), Scope::Children);
+            self.mark(self.root.as_str().to_owned(), self.scope_of_new());
         }
         for some in paths.chunks(REQUESTS_MAX) {
             let client = &self.client;
