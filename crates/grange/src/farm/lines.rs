@@ -19,6 +19,9 @@ pub(super) struct LineArgs {
     /// The field with a host's address; one without it has its name for an address [default: address]
     #[arg(long, value_name = "FIELD", help_heading = "Formats env, hosts, haproxy and nginx")]
     address_field: Option<FieldPath>,
+    /// The field with a host's name in the format hosts [default: hostname]
+    #[arg(long, value_name = "FIELD", help_heading = "Formats env, hosts, haproxy and nginx")]
+    hostname_field: Option<FieldPath>,
     /// The field with a host's port [default: port]
     #[arg(long, value_name = "FIELD", help_heading = "Formats env, hosts, haproxy and nginx")]
     port_field: Option<FieldPath>,
@@ -38,6 +41,7 @@ impl LineArgs {
         options.default_port = self.default_port;
         for (field, named) in [
             (&mut options.address, &self.address_field),
+            (&mut options.hostname, &self.hostname_field),
             (&mut options.port, &self.port_field),
             (&mut options.weight, &self.weight_field),
             (&mut options.enabled, &self.enabled_field),
