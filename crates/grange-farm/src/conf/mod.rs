@@ -16,6 +16,7 @@ mod lines;
 mod php;
 mod projection;
 mod render;
+mod rendered;
 mod strict;
 mod template;
 
@@ -32,7 +33,8 @@ pub use format::{Format, Target, UnknownFormat};
 pub use install::{Candidate, InstallError, differs};
 pub use lines::{LineOptions, LineOptionsError};
 pub use projection::Projection;
-pub use render::{Export, LeftOut, RenderError, Rendered, render};
+pub use render::render;
+pub use rendered::{Export, LeftOut, RenderError, Rendered};
 pub use template::{Template, TemplateError};
 
 use crate::properties::{Properties, PropertiesError};
