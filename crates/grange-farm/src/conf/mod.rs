@@ -277,7 +277,21 @@ pub fn write(format: Format, path: &Path, properties: &Properties, seen: Option<
         format,
         why,
     })?;
-    Candidate::new(path, text.as_bytes())?.install()?;
+    let candidate = Candidate::new(path, text.as_bytes())?;
+    let Some(seen) = seen else {
+        candidate.install()?;
+        return Ok(written);
+    };
+    let is_as_seen = |there: Option<&[u8]>| match there {
+        None => *seen == Read::default(),
+        Some(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| parse(format, text).ok())
+            .is_some_and(|value| value == Value::from(seen.properties.clone())),
+    };
+    if !candidate.install_over(is_as_seen)? {
+        return Err(ConfError::Changed { path: path.to_owned() });
+    }
     Ok(written)
 }
 

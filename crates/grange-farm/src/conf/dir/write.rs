@@ -108,7 +108,10 @@ impl Writer<'_> {
         }
         match value {
             Value::Object(fields) => self.put_object(folder, name_of_file, fields)?,
-            other => self.put_text(folder, name_of_file, other.as_str().expect("a projection is text"))?,
+            other => {
+                let text = other.as_str().expect("a projection is text");
+                return self.put_text(folder, name_of_file, text, (name, seen));
+            }
         }
         Ok(true)
     }
@@ -160,14 +163,36 @@ impl Writer<'_> {
         false
     }
 
-    fn put_text(&mut self, folder: &Folder, name: &OsStr, text: &str) -> Result<(), ConfError> {
+    /// Puts a text in place of what was seen there; false if somebody has changed that since it was looked at.
+    fn put_text(
+        &mut self,
+        folder: &Folder,
+        name: &OsStr,
+        text: &str,
+        (field, seen): (&str, Seen<'_>),
+    ) -> Result<bool, ConfError> {
         // A link gives its file's permissions to what takes its place.
         let like = folder.stat(name, Links::Follow).ok().flatten().filter(|stat| kind(stat) == FileType::RegularFile);
-        let written = Temporary::file(folder, "", like.as_ref()).and_then(|mut file| {
+        let filled = Temporary::file(folder, "", like.as_ref()).and_then(|mut file| {
             file.fill(text.as_bytes())?;
-            self.put(folder, file, name)
+            Ok(file)
         });
-        written.map_err(|error| self.failed("write", error))
+        let file = filled.map_err(|error| self.failed("write", error))?;
+        let is_file = |stat: &rustix::fs::Stat| kind(stat) == FileType::RegularFile;
+        let there = folder.stat(name, Links::Keep).map_err(|error| self.failed("look at", error))?;
+        if seen.is_none() || !there.as_ref().is_some_and(is_file) {
+            return self.put(folder, file, name).map(|()| true).map_err(|error| self.failed("write", error));
+        }
+        // Somebody may save the file between a look and its replacement. So both change places first.
+        let old = file.swap(name).map_err(|error| self.failed("write", error))?;
+        let (entry, _) = self.look(folder, &old)?;
+        let is_as_seen = self.is_as_seen(&entry, field, seen);
+        let restored = if is_as_seen { Ok(()) } else { folder.exchange(&old, name) };
+        restored.and_then(|()| folder.remove(&old)).map_err(|error| self.failed("write", error))?;
+        if !is_as_seen {
+            return Ok(self.leave("it was changed meanwhile".to_owned()));
+        }
+        Ok(true)
     }
 
     fn put_object(&mut self, folder: &Folder, name: &OsStr, fields: &Map<String, Value>) -> Result<(), ConfError> {
