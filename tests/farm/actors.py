@@ -92,6 +92,7 @@ class Host(Actor):
         if is_directory:
             self.conf.mkdir()
         self.edited: dict[str, str | None] = {f"l{number}": None for number in range(FIELDS_EACH)}
+        self.edited_before = dict(self.edited)
         self.possible: dict[str, list[str | None]] = {f"r{number}": [None] for number in range(FIELDS_EACH)}
         self.in_flight: set[str] = set()
         self.unsure: set[str] = set()
@@ -114,7 +115,7 @@ class Host(Actor):
 
     def edit(self, field: str, value: str | None, in_place: bool) -> None:
         """What an administrator does with an editor."""
-        self.edited[field] = value
+        self.edited_before[field], self.edited[field] = self.edited[field], value
         with self.lock:
             if self.is_directory:
                 write(self.conf / field, value, in_place, lambda: None)

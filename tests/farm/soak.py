@@ -79,7 +79,7 @@ class Soak:
 
     def edit(self) -> None:
         host, field = self.dice.choice(self.hosts), f"l{self.dice.randrange(actors.FIELDS_EACH)}"
-        value = self.value(field) if self.dice.random() < 0.85 else None
+        value = self.dice.choice((self.value(field),) * 4 + (None, host.edited_before[field]))
         in_place = self.dice.random() < 0.3
         self.note(f"edit {host.name} {field} {value}{' in place' if in_place else ''}")
         host.edit(field, value, in_place)
