@@ -115,8 +115,9 @@ def serves(address: tuple[str, int], seconds_max: float = 2.0) -> bool:
         return False
 
 
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Has the kernel send this process a signal when the one that started it ends; for `preexec_fn`."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 class ServerProcess:
@@ -198,7 +199,7 @@ class ServerProcess:
                 cwd=self.directory,
                 env=self.environment(),
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def write_config(self, config: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ mod local;
 mod local_watch;
 mod merge;
 mod registration;
+mod sent;
 mod size;
 mod undoing;
 
@@ -29,6 +30,7 @@ use tracing::{debug, info, warn};
 
 use self::local::Local;
 use self::merge::{Winner, merge};
+use self::sent::Sent;
 use crate::COMMON;
 use crate::conf::{ConfError, Format};
 use crate::properties::{FieldPath, Properties};
@@ -151,7 +153,9 @@ struct Remote {
     /// Without the health field; `None` if it holds no properties.
     properties: Option<Properties>,
     health: Option<Value>,
-    stat: Stat,
+    /// The session that it belongs to.
+    owner: i64,
+    version: i32,
 }
 
 #[derive(Debug)]
@@ -161,6 +165,7 @@ struct Joiner {
     local: Local,
     /// What both sides were when they were equal last.
     agreed: Option<Properties>,
+    sent: Sent,
     remote: Option<Remote>,
     health: watch::Receiver<Health>,
     events: mpsc::Sender<JoinEvent>,
@@ -188,6 +193,7 @@ impl Joiner {
             path,
             local,
             agreed: None,
+            sent: Sent::default(),
             remote: None,
             health,
             events,
@@ -277,9 +283,9 @@ impl Joiner {
                 (Some(properties), Some(field)) => properties.unset(field),
                 _ => None,
             };
-            Remote { properties, health, stat }
+            Remote { properties, health, owner: stat.ephemeral_owner, version: stat.version }
         });
-        if self.remote.as_ref().is_some_and(|remote| remote.stat.ephemeral_owner == client.session_id().0) {
+        if self.remote.as_ref().is_some_and(|remote| remote.owner == client.session_id().0) {
             (self.is_first, self.is_ours) = (false, true);
         }
     }
@@ -296,7 +302,7 @@ impl Joiner {
         let Some(remote) = self.remote.clone() else {
             return self.register(client).await;
         };
-        if !self.is_host() || remote.stat.ephemeral_owner == client.session_id().0 {
+        if !self.is_host() || remote.owner == client.session_id().0 {
             return self.settle(client, &remote).await;
         }
         if !self.is_first {
@@ -311,8 +317,8 @@ impl Joiner {
     /// Leaves the farm. What an earlier session has left goes too: it would say that the host is well.
     async fn withdraw(&mut self, client: &Client) -> Result<(), RecipeError> {
         let own = client.session_id().0;
-        if let Some(remote) = self.remote.take_if(|remote| remote.stat.ephemeral_owner == own || self.is_first) {
-            registration::remove(client, &self.path, remote.stat.version).await?;
+        if let Some(remote) = self.remote.take_if(|remote| remote.owner == own || self.is_first) {
+            registration::remove(client, &self.path, remote.version).await?;
         }
         (self.is_first, self.is_ours) = (false, false);
         self.tell(JoinEvent::Withdrawn).await;
@@ -330,22 +336,28 @@ impl Joiner {
             warn!(path = %self.path, "somebody has deleted the znode; registering again");
             sleep(RETURN_PAUSE).await;
         }
+        self.note_sent();
         // If somebody else was faster, the watch tells it.
         let Some(stat) = registration::create(client, &self.path, &data, self.is_host()).await? else { return Ok(()) };
-        self.registered(client, Remote { properties: Some(properties), health, stat }).await
+        let (owner, version) = (stat.ephemeral_owner, stat.version);
+        self.registered(client, Remote { properties: Some(properties), health, owner, version }).await
     }
 
     /// Replaces the znode that an earlier session has left.
     async fn take_over(&mut self, client: &Client, remote: &Remote) -> Result<(), RecipeError> {
         let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(()) };
         let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
-        let replaced = registration::replace(client, &self.path, remote.stat.version, &data).await?;
-        let Some(stat) = replaced else { return Ok(()) };
+        self.note_sent();
+        if !registration::replace(client, &self.path, remote.version, &data).await? {
+            return Ok(());
+        }
         info!(path = %self.path, "the znode of an earlier session was replaced");
         if self.agreed.is_none() && remote.properties.as_ref().is_some_and(|before| *before != properties) {
             info!(path = %self.path, "it held something else than this host's configuration, which counts");
         }
-        self.registered(client, Remote { properties: Some(properties), health, stat }).await
+        // It is new, and so are its owner and its version.
+        let (owner, version) = (client.session_id().0, 0);
+        self.registered(client, Remote { properties: Some(properties), health, owner, version }).await
     }
 
     async fn registered(&mut self, client: &Client, remote: Remote) -> Result<(), RecipeError> {
@@ -373,10 +385,12 @@ impl Joiner {
         if remote.properties.as_ref() != Some(&properties) || remote.health != self.health_value() {
             let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
             debug!(path = %self.path, "the configuration has changed on this host");
+            self.note_sent();
             // If somebody else was faster, the watch tells it, and both changes are merged.
-            let written = registration::write(client, &self.path, &data, remote.stat.version).await?;
+            let written = registration::write(client, &self.path, &data, remote.version).await?;
             let Some(stat) = written else { return Ok(()) };
-            self.remote = Some(Remote { properties: Some(properties.clone()), health, stat });
+            let (owner, version) = (stat.ephemeral_owner, stat.version);
+            self.remote = Some(Remote { properties: Some(properties.clone()), health, owner, version });
         }
         // While it cannot be read, nothing is written to it, and what the farm has changed stays to be done.
         let Some(local) = self.local.properties(self.agreed.as_ref()) else { return Ok(()) };
@@ -398,6 +412,14 @@ impl Joiner {
     fn agree(&mut self, properties: Properties) {
         self.local.agree(&properties);
         self.agreed = Some(properties);
+        self.sent.clear();
+    }
+
+    /// Notes that the configuration as it is now is about to be sent.
+    fn note_sent(&mut self) {
+        if let Some(local) = self.local.properties(self.agreed.as_ref()) {
+            self.sent.note(local);
+        }
     }
 
     /// Returns what both sides should be; `None` if that cannot be said now.
@@ -406,14 +428,15 @@ impl Joiner {
         let local = self.local.properties(self.agreed.as_ref()).or_else(|| self.agreed.clone())?;
         let Some(there) = there else { return Some(local) };
         let winner = if self.is_host() { Winner::Local } else { Winner::Remote };
+        let base = self.agreed.as_ref().map(|agreed| self.sent.base(agreed, there));
         if self.joining.direction == Direction::ToFarm {
-            return match (&self.agreed, winner) {
-                (Some(agreed), _) if *agreed == local => Some(there.clone()),
+            return match (&base, winner) {
+                (Some(base), _) if *base == local => Some(there.clone()),
                 (None, Winner::Remote) => Some(there.clone()),
                 _ => Some(local),
             };
         }
-        let merged = merge(self.agreed.as_ref(), &local, there, winner);
+        let merged = merge(base.as_ref(), &local, there, winner);
         if !merged.conflicts.is_empty() {
             let right = if winner == Winner::Local { "this host" } else { "the farm" };
             let fields = merged.conflicts.join(", ");

@@ -1,7 +1,7 @@
 //! The znode of a host: made, replaced, changed and removed, each only if it is still as it was seen.
 
 use grange_client::recipes::RecipeError;
-use grange_client::{Acls, Client, ClientError, CreateMode, MultiWriteError, MultiWriteResult, Stat, ZnodePath, retry};
+use grange_client::{Acls, Client, ClientError, CreateMode, MultiWriteError, Stat, ZnodePath, retry};
 
 /// How often a farm is made again that somebody deletes meanwhile.
 const ATTEMPTS_MAX: usize = 10;
@@ -40,25 +40,19 @@ pub(super) async fn create(
     Err(failed("cannot register", path)(ClientError::NoNode))
 }
 
-/// Replaces the znode of another session by one of this session, in one transaction; `None` if it has changed.
-pub(super) async fn replace(
-    client: &Client,
-    path: &str,
-    version: i32,
-    data: &[u8],
-) -> Result<Option<Stat>, RecipeError> {
+/// Replaces the znode of another session by one of this session, in one transaction; false if it has changed.
+///
+/// The new one's stat is not among what servers answer to a transaction.
+pub(super) async fn replace(client: &Client, path: &str, version: i32, data: &[u8]) -> Result<bool, RecipeError> {
     let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
     let attempt = || async {
         let mut writer = client.new_multi_writer();
         writer.add_delete(path, Some(version))?;
         writer.add_create(path, data, &options)?;
         match writer.commit().await {
-            Ok(results) => Ok(results.into_iter().find_map(|result| match result {
-                MultiWriteResult::Create { stat, .. } => Some(stat),
-                _ => None,
-            })),
+            Ok(_) => Ok(true),
             Err(MultiWriteError::OperationFailed { source: ClientError::BadVersion | ClientError::NoNode, .. }) => {
-                Ok(None)
+                Ok(false)
             }
             Err(MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source }) => {
                 Err(source)
