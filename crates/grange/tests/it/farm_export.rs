@@ -312,3 +312,80 @@ fn a_template_is_read_again_when_asked() {
     exported.signal("HUP");
     eventually("the new one is used", || read(&file) == "1");
 }
+
+/// Returns how many servers a file for HAProxy has.
+fn servers(path: &Path) -> usize {
+    read(path).lines().filter(|line| line.trim_start().starts_with("server ")).count()
+}
+
+#[test]
+fn hosts_that_have_no_form_in_the_file_are_gone_from_it() {
+    let fixture = Fixture::new();
+    let (file, form) = (fixture.path("farm.cfg"), ["-f", "haproxy"]);
+    for name in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        fixture.host(name, r#"{"port": 80}"#);
+    }
+    // It is no host, whatever it has.
+    fixture.host("common", r#"{"address": "10.0.0.9", "port": 80}"#);
+    assert_eq!(fixture.once(&file, &form).status, Some(0));
+    assert_eq!(servers(&file), 4);
+    for name in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        fixture.shell(&["set", &format!("/farm/{name}"), r#"{"prt": 80}"#]);
+    }
+    let held = fixture.once(&file, &form);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("3 of 3 hosts are gone"), "{held}");
+    assert_eq!(servers(&file), 4);
+}
+
+#[test]
+fn a_file_that_no_export_has_noted_counts_as_well() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let file = fixture.path("farm.json");
+    // As ZkFarmer left it.
+    let before = r#"{"a": {}, "b": {}, "c": {}}"#;
+    fs::write(&file, before).unwrap();
+    let held = fixture.once(&file, &[]);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("2 of 3 hosts are gone"), "{held}");
+    assert_eq!(read(&file), before);
+}
+
+#[test]
+fn what_goes_in_several_runs_counts_together() {
+    let fixture = Fixture::new();
+    let file = fixture.path("farm.yaml");
+    for name in ["a", "b", "c", "d"] {
+        fixture.host(name, "{}");
+    }
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+    fixture.shell(&["delete", "/farm/a"]);
+    fixture.shell(&["delete", "/farm/b"]);
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+    fixture.shell(&["delete", "/farm/c"]);
+    let held = fixture.once(&file, &[]);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("3 of 4 hosts are gone"), "{held}");
+    // Nobody notes anything without a limit, and then nothing old is left.
+    assert_eq!(fixture.once(&file, &["--max-drop", "100"]).status, Some(0));
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+}
+
+#[test]
+fn force_is_about_every_limit() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let file = fixture.path("farm.json");
+    let few = fixture.once(&file, &["--min-hosts", "2"]);
+    assert_eq!(few.status, Some(1), "{few}");
+    assert!(!file.exists());
+    assert_eq!(fixture.once(&file, &["--min-hosts", "2", "--force"]).status, Some(0));
+    assert_eq!(json_of(&file), json!({"a": {}}));
+    fixture.shell(&["deleteall", "/farm"]);
+    let gone = fixture.once(&file, &[]);
+    assert_eq!(gone.status, Some(1), "{gone}");
+    assert!(gone.stderr.contains("there is no such farm") && gone.stderr.contains("--force"), "{gone}");
+    assert_eq!(fixture.once(&file, &["--force"]).status, Some(0));
+    assert_eq!(json_of(&file), json!({}));
+}
