@@ -286,6 +286,7 @@ impl Exporter {
                 }
             }
         }
+        problems.extend(self.view.unreadable().map(|path| format!("{path}: it may not be read")));
         let farm = self.view.properties().unwrap_or_else(|error| {
             problems.insert(format!("the properties of {}: {}", self.exporting.farm, with_causes(&error)));
             Properties::default()

@@ -389,3 +389,21 @@ fn force_is_about_every_limit() {
     assert_eq!(fixture.once(&file, &["--force"]).status, Some(0));
     assert_eq!(json_of(&file), json!({}));
 }
+
+#[test]
+fn a_host_that_may_not_be_read_is_left_out() {
+    let fixture = Fixture::new();
+    fixture.host("a", r#"{"x": "1"}"#);
+    fixture.shell(&["create", "/farm/secret", "{}", "world:anyone:cdwa"]);
+    let file = fixture.path("farm.json");
+    let mut exported = fixture.export(&file, &["--settle", "0"]);
+    eventually("the others are there", || json_of(&file) == json!({"a": {"x": "1"}}));
+    let said = std::iter::from_fn(|| Some(exported.message())).find(|line| line.contains("left out")).unwrap();
+    assert!(said.contains("/farm/secret: "), "{said}");
+    fixture.shell(&["create", "/farm/later", "{}", "world:anyone:cdwa"]);
+    fixture.host("b", "{}");
+    eventually("and are followed", || json_of(&file).get("b").is_some());
+    fixture.shell(&["setAcl", "/farm/secret", "world:anyone:cdrwa"]);
+    fixture.shell(&["set", "/farm/secret", r#"{"x": "2"}"#]);
+    eventually("it comes when it may be read and has changed", || json_of(&file)["secret"]["x"] == "2");
+}
