@@ -407,3 +407,30 @@ fn a_host_that_may_not_be_read_is_left_out() {
     fixture.shell(&["set", "/farm/secret", r#"{"x": "2"}"#]);
     eventually("it comes when it may be read and has changed", || json_of(&file)["secret"]["x"] == "2");
 }
+
+#[test]
+fn the_last_change_before_the_end_is_followed_by_a_run() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, log, hold) = (fixture.path("farm.json"), fixture.path("log"), fixture.path("hold"));
+    fs::write(&hold, "").unwrap();
+    let command = format!(
+        "n=$(wc -c < {file}); echo begin $n >> {log}; while test -e {hold}; do sleep 0.05; done; echo end $n >> {log}",
+        file = file.display(),
+        log = log.display(),
+        hold = hold.display(),
+    );
+    let exported = fixture.export(&file, &["--settle", "0", "-c", &command]);
+    eventually("the command runs", || read(&log).lines().count() == 1);
+    fixture.host("b", "{}");
+    eventually("there is another file meanwhile", || json_of(&file).get("b").is_some());
+    exported.signal("TERM");
+    fs::remove_file(&hold).unwrap();
+    let ended = exported.end();
+    assert_eq!(ended.status, Some(0), "{ended}");
+    let length = read(&file).len();
+    let log = read(&log);
+    let runs: Vec<_> = log.lines().collect();
+    assert_eq!(runs.len(), 4, "each run has come to its end: {log}");
+    assert_eq!(runs[2..], [format!("begin {length}"), format!("end {length}")]);
+}

@@ -340,6 +340,25 @@ fn what_a_run_has_left_set_is_put_back_after_the_host_died() {
 }
 
 #[test]
+fn a_host_leaves_at_once_though_its_command_runs() {
+    let fixture = Fixture::new();
+    let (conf, log, hold) = (fixture.path("conf.json"), fixture.path("log"), fixture.path("hold"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    fs::write(&hold, "").unwrap();
+    let (at, end) = (hold.display(), log.display());
+    let command = format!("echo begin >> {end}; while test -e {at}; do sleep 0.05; done; echo end >> {end}");
+    let joined = fixture.join(&conf, &["--changed-cmd", &command]);
+    eventually("the command runs", || read(&log) == "begin\n");
+    joined.signal("TERM");
+    eventually("the host has left", || fixture.host("h").is_none());
+    assert_eq!(read(&log), "begin\n");
+    fs::remove_file(&hold).unwrap();
+    let ended = joined.end();
+    assert_eq!(ended.status, Some(0), "{ended}");
+    assert_eq!(read(&log), "begin\nend\n");
+}
+
+#[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let fixture = Fixture::new();
     let conf = fixture.conf();
