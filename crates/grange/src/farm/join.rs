@@ -229,6 +229,7 @@ async fn follow(events: &mut mpsc::Receiver<JoinEvent>, hook: &Hook, report: &mu
             JoinEvent::Registered(path) => report.say(State::Ok, format!("registered as {path}")),
             JoinEvent::Withdrawn => report.say(State::Unwell, "unwell; not in the farm"),
             JoinEvent::Displaced => report.say(State::Displaced, "another process has registered with this name"),
+            JoinEvent::Failed(why) => report.say(State::Failed, why),
             JoinEvent::Disconnected => report.say(State::Disconnected, "no session; registering again"),
         }
     }
@@ -256,12 +257,10 @@ async fn look_after(
         (good, bad) = if answer.is_ok() { (good + 1, 0) } else { (0, bad + 1) };
         let before = *health.borrow();
         let now = match before {
-            Health::Unknown | Health::Unwell
-                if good >= if before == Health::Unknown { 1 } else { args.rise.max(1) } =>
-            {
-                Health::Well
-            }
-            Health::Unknown | Health::Well if bad >= args.fall.max(1) => Health::Unwell,
+            Health::Unknown if answer.is_ok() => Health::Well,
+            Health::Unknown => Health::Unwell,
+            Health::Unwell if good >= args.rise.max(1) => Health::Well,
+            Health::Well if bad >= args.fall.max(1) => Health::Unwell,
             before => before,
         };
         if now != before {
