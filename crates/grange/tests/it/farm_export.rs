@@ -434,3 +434,13 @@ fn the_last_change_before_the_end_is_followed_by_a_run() {
     assert_eq!(runs.len(), 4, "each run has come to its end: {log}");
     assert_eq!(runs[2..], [format!("begin {length}"), format!("end {length}")]);
 }
+
+#[test]
+fn times_have_bounds() {
+    let fixture = Fixture::new();
+    let file = fixture.path("farm.json");
+    for option in ["--settle", "--max-wait", "--drop-window"] {
+        let refused = fixture.once(&file, &[option, &u64::MAX.to_string()]);
+        assert_eq!(refused.status, Some(2), "{option}: {refused}");
+    }
+}
