@@ -431,6 +431,38 @@ fn a_host_that_cannot_register_says_so() {
 }
 
 #[test]
+fn what_is_no_object_is_replaced_where_it_is_the_hosts_own() {
+    let fixture = Fixture::new();
+    let (conf, common, status) = (fixture.path("conf.json"), fixture.path("common.json"), fixture.path("status"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    fs::write(&common, r#"{"c": "1"}"#).unwrap();
+    let _joined = fixture.join(&conf, &[]);
+    let shared = ["--status-file", status.to_str().unwrap()];
+    let _shared = fixture.start(&["join", "--common"], &common, &shared);
+    eventually("what all share is there", || fixture.host("common") == Some(json!({"c": "1"})));
+    let put = |name: &str, data: &str| {
+        let set = on(&fixture.server, &["shell", "set", &format!("/farm/{name}"), data]);
+        assert_eq!(set.status, Some(0), "{set}");
+    };
+    for broken in ["{", "[1]", "\u{fe}"] {
+        put("h", broken);
+        eventually("it is replaced by what the host says", || fixture.has("a", &json!("1")));
+        put("common", broken);
+        eventually("it is told", || read(&status).contains("holds no properties"));
+        fs::write(&common, r#"{"c": "2"}"#).unwrap();
+        fixture.set("a", "1");
+        let got = on(&fixture.server, &["shell", "get", "/farm/common"]).stdout;
+        assert_eq!(String::from_utf8_lossy(&got).trim_end(), broken, "what all share is left alone");
+        assert_eq!(read(&common), r#"{"c": "2"}"#);
+        put("common", r#"{"c": "1"}"#);
+        eventually("and goes on with the next object", || read(&status).contains("registered"));
+        eventually("with what the other side changed", || fixture.host("common") == Some(json!({"c": "2"})));
+        fs::write(&common, r#"{"c": "1"}"#).unwrap();
+        eventually("both ways", || fixture.host("common") == Some(json!({"c": "1"})));
+    }
+}
+
+#[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let fixture = Fixture::new();
     let conf = fixture.conf();
