@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -443,4 +445,56 @@ fn times_have_bounds() {
         let refused = fixture.once(&file, &[option, &u64::MAX.to_string()]);
         assert_eq!(refused.status, Some(2), "{option}: {refused}");
     }
+}
+
+#[test]
+fn systemd_is_told_where_it_is() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, address) = (fixture.path("farm.json"), fixture.path("notify"));
+    let socket = UnixDatagram::bind(&address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = crate::program::grange();
+    command.env("GRANGE_SERVERS", fixture.server.servers()).args(["farm", "export", "/farm"]).arg(&file);
+    let mut exported = command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "200000").spawn().unwrap();
+    let told = |what: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let Ok(length) = socket.recv(&mut buffer) else { return false };
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == what) {
+                return true;
+            }
+        }
+    };
+    let is_told = [
+        told(&format!("STATUS={} has 1 hosts", file.display())) && told("READY=1"),
+        // Again and again.
+        told("WATCHDOG=1") && told("WATCHDOG=1"),
+        std::process::Command::new("sh").args(["-c", &format!("kill {}", exported.id())]).status().unwrap().success()
+            && told("STOPPING=1"),
+    ];
+    let _ = exported.kill();
+    exported.wait().unwrap();
+    assert_eq!(is_told, [true; 3]);
+    assert_eq!(json_of(&file), json!({"a": {}}));
+}
+
+#[test]
+fn nothing_is_accepted_that_nobody_can_have_seen() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, status) = (fixture.path("farm.json"), fixture.path("status"));
+    let more = ["--session-timeout", "2", "--status-file", status.to_str().unwrap()];
+    let mut exported = fixture.export(&file, &more);
+    eventually("the file is there", || json_of(&file) == json!({"a": {}}));
+    fixture.server.stop();
+    eventually("it says that there is no session", || json_of(&status)["state"] == "disconnected");
+    exported.signal("USR1");
+    fixture.server.go_on();
+    let said = std::iter::from_fn(|| Some(exported.message())).find(|line| line.contains("SIGUSR1")).unwrap();
+    assert!(said.contains("does not count"), "{said}");
+    eventually("it goes on", || json_of(&status)["state"] == "ok");
+    fixture.shell(&["delete", "/farm/a"]);
+    eventually("the limits are as before", || json_of(&status)["state"] == "held");
+    assert_eq!(json_of(&file), json!({"a": {}}));
 }
