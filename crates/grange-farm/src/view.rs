@@ -40,7 +40,7 @@ impl FarmView {
     ///
     /// The session should be used for nothing else (see [`TreeCache`]).
     pub async fn open(client: Client, path: ZnodePath) -> Result<FarmView, RecipeError> {
-        let cache = TreeCache::open(client, path.clone()).await?;
+        let cache = TreeCache::open(client, path.clone()).await?.without_unreadable();
         Ok(FarmView { farm: path, cache, hosts: BTreeMap::new(), waiting: VecDeque::new() })
     }
 
@@ -62,6 +62,11 @@ impl FarmView {
     /// Returns every child by name, `common` among them.
     pub fn hosts(&self) -> &BTreeMap<String, Host> {
         &self.hosts
+    }
+
+    /// Returns the paths of hosts that are not known because their znodes may not be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        self.cache.unreadable().filter(|path| child_name(self.farm.as_str(), path).is_some())
     }
 
     /// Returns the stat of a child's znode.
@@ -86,7 +91,7 @@ impl FarmView {
 
     /// Returns the next change; waits for one. Dropping the future loses nothing.
     ///
-    /// Errors: the session has ended, or a znode may not be read.
+    /// Errors: the session has ended, or the farm may not be read.
     pub async fn next(&mut self) -> Result<FarmChange, RecipeError> {
         loop {
             if let Some(change) = self.waiting.pop_front() {

@@ -83,7 +83,7 @@ pub(super) fn env(export: &Export, options: &LineOptions) -> Result<Rendered, Re
             let key = format!("{prefix}_{}_{}", env_name(name), env_name(&field));
             let text = text_of(value);
             if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-                rendered.leave(name, &format!("its field {} has control characters", quoted(&field)));
+                rendered.leave_field(name, &format!("its field {} has control characters", quoted(&field)));
                 continue;
             }
             let origin = format!("{} of {name}", quoted(&field));
@@ -200,7 +200,11 @@ impl Lines {
     }
 
     fn leave(&mut self, host: &str, why: &str) {
-        self.left_out.push(LeftOut { host: host.to_owned(), why: why.to_owned() });
+        self.left_out.push(LeftOut { host: host.to_owned(), is_whole: true, why: why.to_owned() });
+    }
+
+    fn leave_field(&mut self, host: &str, why: &str) {
+        self.left_out.push(LeftOut { host: host.to_owned(), is_whole: false, why: why.to_owned() });
     }
 }
 

@@ -26,7 +26,7 @@ fn conf(format: Format, export: &Export) -> Result<Rendered, RenderError> {
         let (host, field) = problem.path.split_first().expect("a problem has a path");
         let why =
             if field.is_empty() { problem.why } else { format!("{}: {}", harmless(&field.join(".")), problem.why) };
-        LeftOut { host: host.clone(), why }
+        LeftOut { host: host.clone(), is_whole: field.is_empty(), why }
     });
     Ok(Rendered { bytes: text.into_bytes(), left_out: left_out.collect() })
 }

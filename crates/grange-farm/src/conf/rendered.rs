@@ -39,6 +39,8 @@ pub struct Rendered {
 pub struct LeftOut {
     /// The host's name, as it is.
     pub host: String,
+    /// Nothing of it is in the file.
+    pub is_whole: bool,
     /// What is left out if it is not the whole host, and why.
     pub why: String,
 }

@@ -60,31 +60,48 @@ pub(super) struct DropGuard {
     current: Option<usize>,
     /// What it had within the window, the oldest first, each with the time until which it had so many.
     earlier: VecDeque<(Instant, usize)>,
+    /// The next number is right, whatever it is.
+    is_accepting: bool,
+    /// Somebody has said that so many are right, though it is less than the least number. Ends with that.
+    accepted: Option<usize>,
 }
 
 /// How many numbers are remembered; of more, the greatest are kept. Only a host a millisecond would notice.
-const EARLIER_MAX: usize = 1000;
+pub(super) const EARLIER_MAX: usize = 1000;
 
 impl DropGuard {
-    /// Starts with what the file holds already, if that is known.
-    pub(super) fn new(limits: Limits, current: Option<usize>) -> DropGuard {
-        DropGuard { limits, current, earlier: VecDeque::new() }
+    /// Starts with what the file holds already, if that is known, and with what it had before, the oldest first.
+    pub(super) fn new(limits: Limits, current: Option<usize>, earlier: VecDeque<(Instant, usize)>) -> DropGuard {
+        DropGuard { limits, current, earlier, is_accepting: false, accepted: None }
     }
 
-    /// Tells whether a file with so many hosts may be written.
-    pub(super) fn judge(&mut self, now: Instant, hosts: usize) -> Result<(), Held> {
+    /// Tells whether a file with so many hosts may be written; `None` without a farm.
+    pub(super) fn judge(&mut self, now: Instant, hosts: Option<usize>) -> Result<(), Held> {
         while self.earlier.front().is_some_and(|(until, _)| *until + self.limits.window < now) {
             self.earlier.pop_front();
         }
-        if hosts < self.limits.hosts_min {
-            return Err(Held::TooFew { now: hosts, min: self.limits.hosts_min });
+        let count = hosts.unwrap_or(0);
+        if std::mem::take(&mut self.is_accepting) {
+            self.earlier.clear();
+            (self.current, self.accepted) = (Some(count), Some(count));
+            return Ok(());
+        }
+        if hosts.is_some() && count >= self.limits.hosts_min && self.accepted.is_some_and(|accepted| count > accepted) {
+            self.accepted = None;
+        }
+        if hosts.is_none() && self.limits.is_any() && self.accepted != Some(0) {
+            return Err(Held::NoFarm);
+        }
+        let min = self.accepted.map_or(self.limits.hosts_min, |accepted| accepted.min(self.limits.hosts_min));
+        if count < min {
+            return Err(Held::TooFew { now: count, min });
         }
         let before = self.earlier.iter().map(|(_, count)| *count).chain(self.current).max().unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 hosts")]
         let is_too_much =
-            hosts < before && (before - hosts) as f64 * 100.0 > before as f64 * self.limits.drop_percent_max;
+            count < before && (before - count) as f64 * 100.0 > before as f64 * self.limits.drop_percent_max;
         match is_too_much {
-            true => Err(Held::Dropped { before, now: hosts, percent_max: self.limits.drop_percent_max }),
+            true => Err(Held::Dropped { before, now: count, percent_max: self.limits.drop_percent_max }),
             false => Ok(()),
         }
     }
@@ -103,10 +120,14 @@ impl DropGuard {
         }
     }
 
-    /// Forgets what there was: somebody has said that what is there now is right.
+    /// Returns what the file had within the window, the oldest first, each with the time until which it had so many.
+    pub(super) fn earlier(&self) -> impl Iterator<Item = (Instant, usize)> {
+        self.earlier.iter().copied()
+    }
+
+    /// Forgets what there was: somebody says that what is there when it is judged next is right.
     pub(super) fn accept(&mut self) {
-        self.current = None;
-        self.earlier.clear();
+        self.is_accepting = true;
     }
 }
 
@@ -117,11 +138,11 @@ mod tests {
     /// Exports these numbers of hosts at these seconds, and tells which ones were held back.
     fn held(limits: Limits, current: Option<usize>, steps: &[(u64, usize)]) -> Vec<usize> {
         let zero = Instant::now();
-        let mut guard = DropGuard::new(limits, current);
+        let mut guard = DropGuard::new(limits, current, VecDeque::new());
         let mut held = Vec::new();
         for &(second, hosts) in steps {
             let now = zero + Duration::from_secs(second);
-            match guard.judge(now, hosts) {
+            match guard.judge(now, Some(hosts)) {
                 Ok(()) => guard.exported(now, hosts),
                 Err(_) => held.push(hosts),
             }
@@ -167,11 +188,38 @@ mod tests {
 
     #[test]
     fn what_was_accepted_is_the_new_beginning() {
-        let mut guard = DropGuard::new(HALF, Some(200));
+        let mut guard = DropGuard::new(HALF, Some(200), VecDeque::new());
         let now = Instant::now();
-        let held = guard.judge(now, 20).unwrap_err();
+        let held = guard.judge(now, Some(20)).unwrap_err();
         assert_eq!(held.to_string(), "180 of 200 hosts are gone, which is more than 50 %");
         guard.accept();
-        assert_eq!(guard.judge(now, 20), Ok(()));
+        assert_eq!(guard.judge(now, Some(20)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_accepted_may_be_less_than_the_least_number_for_as_long_as_that_lasts() {
+        let mut guard = DropGuard::new(Limits { hosts_min: 5, ..HALF }, Some(9), VecDeque::new());
+        let now = Instant::now();
+        assert!(guard.judge(now, Some(3)).is_err());
+        guard.accept();
+        assert_eq!(guard.judge(now, Some(3)), Ok(()));
+        // Whether it was written or not: from here on that is the beginning.
+        assert_eq!(guard.judge(now, Some(3)), Ok(()), "a change of a host's properties");
+        assert!(guard.judge(now, Some(1)).is_err());
+        assert_eq!(guard.judge(now, Some(6)), Ok(()));
+        guard.exported(now, 6);
+        assert_eq!(guard.judge(now, Some(4)), Err(Held::TooFew { now: 4, min: 5 }));
+    }
+
+    #[test]
+    fn a_farm_that_is_gone_is_one_that_can_be_accepted() {
+        let mut guard = DropGuard::new(HALF, Some(2), VecDeque::new());
+        let now = Instant::now();
+        assert_eq!(guard.judge(now, None), Err(Held::NoFarm));
+        guard.accept();
+        assert_eq!((guard.judge(now, None), guard.judge(now, None)), (Ok(()), Ok(())));
+        guard.exported(now, 0);
+        assert_eq!(guard.judge(now, Some(2)), Ok(()));
+        assert_eq!(guard.judge(now, None), Err(Held::NoFarm));
     }
 }

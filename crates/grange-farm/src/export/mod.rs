@@ -20,6 +20,7 @@ use tracing::warn;
 use self::limits::DropGuard;
 pub use self::limits::{Held, Limits};
 pub use self::settle::Settle;
+use crate::COMMON;
 use crate::conf::{
     self, Candidate, ConfError, Export, Format, InstallError, LineOptions, RenderError, Rendered, Target, Template,
     TemplateError,
@@ -94,6 +95,33 @@ impl Prepared {
     }
 }
 
+/// What is to be written, before anything is.
+#[derive(Debug)]
+struct Making {
+    content: Made,
+    /// Hosts of which nothing is in it.
+    left_out: Vec<String>,
+    /// What is not in it, and why.
+    problems: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Made {
+    File(Vec<u8>),
+    Directory(Properties),
+}
+
+impl From<Rendered> for Making {
+    fn from(rendered: Rendered) -> Making {
+        let left_out = rendered.left_out.iter();
+        Making {
+            problems: left_out.clone().map(|left_out| format!("{}: {}", left_out.host, left_out.why)).collect(),
+            left_out: left_out.filter(|left_out| left_out.is_whole).map(|left_out| left_out.host.clone()).collect(),
+            content: Made::File(rendered.bytes),
+        }
+    }
+}
+
 /// Why a farm could not be exported now.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -148,7 +176,11 @@ impl Exporter {
     /// Starts to follow the farm. The session should be used for nothing else.
     pub async fn open(client: Client, exporting: Exporting) -> Result<Exporter, RecipeError> {
         let view = FarmView::open(client, exporting.farm.clone()).await?;
-        let guard = DropGuard::new(exporting.limits, state::hosts(&exporting.path));
+        let format = match exporting.form {
+            Form::Target(Target::Conf(format), _) => Some(format),
+            _ => None,
+        };
+        let guard = state::guard(exporting.limits, &exporting.path, format);
         Ok(Exporter { exporting, view, guard, is_ready: false, said: BTreeSet::new() })
     }
 
@@ -175,10 +207,13 @@ impl Exporter {
         }
         let mut problems = BTreeSet::new();
         let export = self.export(&mut problems);
-        let rendered = self.render(&export)?;
-        problems.extend(rendered.left_out.iter().map(|left_out| format!("{}: {}", left_out.host, left_out.why)));
+        let made = self.make(&export)?;
+        problems.extend(made.problems);
         self.say_new(problems);
-        Ok(rendered.bytes)
+        match made.content {
+            Made::File(bytes) => Ok(bytes),
+            Made::Directory(_) => Err(RenderError::Directory.into()),
+        }
     }
 
     /// Waits until there are changes, and no more for a while.
@@ -205,30 +240,28 @@ impl Exporter {
     }
 
     fn decide(&mut self) -> Result<Decision, ExportError> {
-        if !self.view.exists() && self.exporting.limits.is_any() {
-            return Ok(Decision::Held(Held::NoFarm));
-        }
         let mut problems = BTreeSet::new();
         let export = self.export(&mut problems);
-        let hosts = export.hosts.len();
-        if let Err(held) = self.guard.judge(Instant::now(), hosts) {
+        let made = self.make(&export);
+        // `common` is no host, and one that has no form is not in the file.
+        let left_out: BTreeSet<&str> = made.iter().flat_map(|made| made.left_out.iter().map(String::as_str)).collect();
+        let names = export.hosts.keys().map(String::as_str);
+        let hosts = names.filter(|name| *name != COMMON && !left_out.contains(name)).count();
+        if let Err(held) = self.guard.judge(Instant::now(), self.view.exists().then_some(hosts)) {
             return Ok(Decision::Held(held));
         }
+        let made = made?;
         let path = &self.exporting.path;
-        let content = if let Form::Target(Target::Conf(Format::Dir), _) = &self.exporting.form {
-            let properties = export.properties();
-            let projection = Format::Dir.projection(&properties).properties;
-            let is_same = conf::read(Format::Dir, path).is_ok_and(|there| there.properties == projection);
-            (!is_same).then_some(Content::Directory(properties))
-        } else {
-            let rendered = self.render(&export)?;
-            let is_new = conf::differs(path, &rendered.bytes)?;
-            problems.extend(rendered.left_out.iter().map(|left_out| format!("{}: {}", left_out.host, left_out.why)));
-            match is_new {
-                true => Some(Content::File(Candidate::new(&self.exporting.path, &rendered.bytes)?)),
-                false => None,
+        let content = match made.content {
+            Made::Directory(properties) => {
+                let projection = Format::Dir.projection(&properties).properties;
+                let is_same = conf::read(Format::Dir, path).is_ok_and(|there| there.properties == projection);
+                (!is_same).then_some(Content::Directory(properties))
             }
+            Made::File(bytes) if conf::differs(path, &bytes)? => Some(Content::File(Candidate::new(path, &bytes)?)),
+            Made::File(_) => None,
         };
+        problems.extend(made.problems);
         self.say_new(problems);
         match content {
             Some(content) => Ok(Decision::Install(Prepared { content, hosts })),
@@ -237,6 +270,26 @@ impl Exporter {
                 Ok(Decision::Unchanged { hosts })
             }
         }
+    }
+
+    /// Makes what is to be written.
+    fn make(&self, export: &Export) -> Result<Making, ExportError> {
+        let (form, options) = match &self.exporting.form {
+            Form::Target(Target::Conf(Format::Dir), _) => {
+                let properties = export.properties();
+                let left_out = Format::Dir.projection(&properties).left_out;
+                let left_out = left_out.into_iter().filter(|problem| problem.path.len() == 1);
+                return Ok(Making {
+                    left_out: left_out.filter_map(|problem| problem.path.into_iter().next()).collect(),
+                    // They are told when they are written.
+                    problems: Vec::new(),
+                    content: Made::Directory(properties),
+                });
+            }
+            Form::Target(target, options) => (*target, options),
+            Form::Template(template) => return Ok(template.render(export)?.into()),
+        };
+        Ok(conf::render(form, export, options)?.into())
     }
 
     /// Returns what is meant of the farm; what cannot be read goes to `problems`.
@@ -254,14 +307,12 @@ impl Exporter {
                 }
             }
         }
-        Export { hosts, farm: self.view.properties().unwrap_or_default() }
-    }
-
-    fn render(&self, export: &Export) -> Result<Rendered, ExportError> {
-        Ok(match &self.exporting.form {
-            Form::Target(target, options) => conf::render(*target, export, options)?,
-            Form::Template(template) => template.render(export)?,
-        })
+        problems.extend(self.view.unreadable().map(|path| format!("{path}: it may not be read")));
+        let farm = self.view.properties().unwrap_or_else(|error| {
+            problems.insert(format!("the properties of {}: {}", self.exporting.farm, with_causes(&error)));
+            Properties::default()
+        });
+        Export { hosts, farm }
     }
 
     /// Says which hosts are left out, each once for as long as that lasts.
@@ -291,7 +342,9 @@ impl Exporter {
     fn exported(&mut self, hosts: usize) {
         self.guard.exported(Instant::now(), hosts);
         if self.exporting.limits.is_any() {
-            state::remember(&self.exporting.path, hosts);
+            state::remember(&self.exporting.path, hosts, &self.guard);
+        } else {
+            state::forget(&self.exporting.path);
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Local {
     before: Option<Properties>,
     /// It has been read once, so that one that is not there has been removed.
     was_read: bool,
+    /// It said nothing at the start: it was not there, or an empty directory.
+    began_empty: bool,
     /// What was said last about what is wrong with it.
     said: String,
 }
@@ -35,11 +37,16 @@ impl Local {
         let shape = if format == Format::Dir { Shape::Directory } else { Shape::File };
         let watch = LocalWatch::new(path, shape);
         let path = path.to_owned();
-        let mut local = Local { format, path, watch, now: None, before: None, was_read: false, said: String::new() };
+        let said = String::new();
+        let mut local =
+            Local { format, path, watch, now: None, before: None, was_read: false, began_empty: false, said };
         match conf::read(format, &local.path) {
             Err(error @ ConfError::FileType { .. }) => return Err(error),
-            _ => local.read(),
+            Err(ConfError::Missing { .. }) => local.began_empty = true,
+            Ok(read) => local.began_empty = format == Format::Dir && read == Read::default(),
+            Err(_) => {}
         }
+        local.read();
         Ok(local)
     }
 
@@ -55,6 +62,11 @@ impl Local {
             read => read,
         };
         match read {
+            // All at once is nobody's wish: a file system is not mounted, or is being filled.
+            Ok(read) if self.format == Format::Dir && read == Read::default() && self.had_fields() => {
+                self.say("it is empty".to_owned(), "the configuration counts as unchanged");
+                self.now = None;
+            }
             Ok(read) => {
                 let problems: Vec<_> = read.problems.iter().map(Problem::to_string).collect();
                 self.say(problems.join("; "), "cannot be read, and counts as unchanged");
@@ -66,6 +78,20 @@ impl Local {
                 self.now = None;
             }
         }
+    }
+
+    fn had_fields(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| !before.fields().is_empty())
+    }
+
+    /// Tells whether it said nothing when this began, which is no reason to remove anything.
+    pub(super) fn began_empty(&self) -> bool {
+        self.began_empty
+    }
+
+    /// Returns what is wrong with it.
+    pub(super) fn trouble(&self) -> &str {
+        &self.said
     }
 
     fn say(&mut self, what: String, meaning: &str) {

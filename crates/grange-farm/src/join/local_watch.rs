@@ -76,7 +76,9 @@ impl LocalWatch {
             }
         };
         let now = Instant::now();
-        let mut watch = LocalWatch { path: path.to_owned(), shape, inotify, directories: HashMap::new(), look_at: now };
+        // A relative path has no parent to watch, or one by another name.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut watch = LocalWatch { path, shape, inotify, directories: HashMap::new(), look_at: now };
         watch.arm();
         watch
     }
@@ -298,5 +300,16 @@ mod tests {
         fs::write(elsewhere.path().join("real"), "{}").unwrap();
         told(&mut watch, || std::os::unix::fs::symlink(elsewhere.path().join("real"), &conf).unwrap()).await;
         told(&mut watch, || fs::write(elsewhere.path().join("real"), "{\"b\": 1}").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_path_may_be_relative() {
+        let conf = tempfile::Builder::new().prefix("watched-").suffix(".json").tempfile_in(".").unwrap();
+        let name = Path::new(conf.path().file_name().unwrap()).to_owned();
+        let mut watch = LocalWatch::new(&name, Shape::File);
+        told(&mut watch, || drop(conf)).await;
+        told(&mut watch, || fs::write(&name, "{}").unwrap()).await;
+        told(&mut watch, || fs::write(&name, "{\"a\": 1}").unwrap()).await;
+        fs::remove_file(&name).unwrap();
     }
 }

@@ -94,6 +94,8 @@ pub enum JoinEvent {
     Withdrawn,
     /// Another process has taken its name.
     Displaced,
+    /// Something keeps both sides from being equal, or the host from being in the farm: this.
+    Failed(String),
     /// There is no session.
     Disconnected,
     /// The configuration was changed on this host, because the farm has changed.
@@ -221,6 +223,7 @@ impl Joiner {
                     }
                     Err(error) => {
                         warn!(error = %with_causes(&error), "trying again in {FAILURE_PAUSE:?}");
+                        self.tell(JoinEvent::Failed(with_causes(&error))).await;
                         sleep(FAILURE_PAUSE).await;
                     }
                     Ok(never) => match never {},
@@ -237,7 +240,8 @@ impl Joiner {
         let value = Value::from(hostname);
         if let Some(mut properties) = self.local.properties(None).filter(|local| local.get(&field) != Some(&value)) {
             properties.set(&field, value);
-            self.write_local(&properties).await;
+            // It is tried again with the first change.
+            let _ = self.write_local(&properties).await;
         }
     }
 
@@ -269,7 +273,7 @@ impl Joiner {
         }
         if is_changed {
             info!(path = %self.path, "fields that a run of exec had left set are put back");
-            self.write_local(&local).await;
+            let _ = self.write_local(&local).await;
         }
     }
 
@@ -296,8 +300,14 @@ impl Joiner {
 
     /// Does what is missing until both sides are equal, or nothing can be done about it now.
     async fn reconcile(&mut self, client: &Client) -> Result<(), RecipeError> {
-        if self.is_host() && self.joining.health_field.is_none() && *self.health.borrow_and_update() != Health::Well {
-            return self.withdraw(client).await;
+        let health = *self.health.borrow_and_update();
+        match health {
+            // What an earlier session has left stays until there is an answer: nobody is to see a restart.
+            Health::Unknown if self.is_host() => return Ok(()),
+            Health::Unwell if self.is_host() && self.joining.health_field.is_none() => {
+                return self.withdraw(client).await;
+            }
+            _ => {}
         }
         let Some(remote) = self.remote.clone() else {
             return self.register(client).await;
@@ -328,9 +338,12 @@ impl Joiner {
     /// Makes the znode.
     async fn register(&mut self, client: &Client) -> Result<(), RecipeError> {
         let Some(properties) = self.local.properties(self.agreed.as_ref()).or_else(|| self.agreed.clone()) else {
-            return Ok(());
+            return self.tell_unreadable().await;
         };
-        let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+        let (data, health) = match self.outward(&properties) {
+            Ok(outward) => outward,
+            Err(why) => return self.tell_failed(why).await,
+        };
         self.is_first = false;
         if self.is_ours {
             warn!(path = %self.path, "somebody has deleted the znode; registering again");
@@ -345,8 +358,11 @@ impl Joiner {
 
     /// Replaces the znode that an earlier session has left.
     async fn take_over(&mut self, client: &Client, remote: &Remote) -> Result<(), RecipeError> {
-        let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(()) };
-        let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+        let Some(properties) = self.merged(remote.properties.as_ref()) else { return self.tell_unreadable().await };
+        let (data, health) = match self.outward(&properties) {
+            Ok(outward) => outward,
+            Err(why) => return self.tell_failed(why).await,
+        };
         self.note_sent();
         if !registration::replace(client, &self.path, remote.version, &data).await? {
             return Ok(());
@@ -374,38 +390,63 @@ impl Joiner {
         self.settle(client, &remote).await
     }
 
-    /// Makes both sides equal.
+    /// Makes both sides equal, and tells whether they are.
     async fn settle(&mut self, client: &Client, remote: &Remote) -> Result<(), RecipeError> {
-        self.tell(JoinEvent::Registered(self.path.clone())).await;
+        match self.equalize(client, remote).await? {
+            None => self.tell(JoinEvent::Registered(self.path.clone())).await,
+            Some(why) => self.tell(JoinEvent::Failed(why)).await,
+        }
+        Ok(())
+    }
+
+    /// Makes both sides equal; returns what is in the way.
+    async fn equalize(&mut self, client: &Client, remote: &Remote) -> Result<Option<String>, RecipeError> {
         if remote.properties.is_none() && !self.is_host() {
             // What all share is not replaced by what one of them has.
-            return Ok(());
+            return Ok(Some(format!("{} holds no properties", self.path)));
         }
-        let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(()) };
+        let Some(properties) = self.merged(remote.properties.as_ref()) else { return Ok(Some(self.unreadable())) };
         if remote.properties.as_ref() != Some(&properties) || remote.health != self.health_value() {
-            let Some((data, health)) = self.outward(&properties) else { return Ok(()) };
+            let (data, health) = match self.outward(&properties) {
+                Ok(outward) => outward,
+                Err(why) => return Ok(Some(why)),
+            };
             debug!(path = %self.path, "the configuration has changed on this host");
             self.note_sent();
             // If somebody else was faster, the watch tells it, and both changes are merged.
             let written = registration::write(client, &self.path, &data, remote.version).await?;
-            let Some(stat) = written else { return Ok(()) };
+            let Some(stat) = written else { return Ok(None) };
             let (owner, version) = (stat.ephemeral_owner, stat.version);
             self.remote = Some(Remote { properties: Some(properties.clone()), health, owner, version });
         }
         // While it cannot be read, nothing is written to it, and what the farm has changed stays to be done.
-        let Some(local) = self.local.properties(self.agreed.as_ref()) else { return Ok(()) };
+        let Some(local) = self.local.properties(self.agreed.as_ref()) else { return Ok(Some(self.unreadable())) };
         if self.joining.direction == Direction::ToFarm {
             // What others have written to the znode is no change of this host's.
             self.agree(local);
-            return Ok(());
+            return Ok(None);
         }
         if local != properties {
             info!(path = %self.path, "the configuration has changed in the farm");
-            if !self.write_local(&properties).await {
-                return Ok(());
+            if let Err(why) = self.write_local(&properties).await {
+                return Ok(Some(why));
             }
         }
         self.agree(properties);
+        Ok(None)
+    }
+
+    fn unreadable(&self) -> String {
+        format!("the configuration cannot be read: {}", self.local.trouble())
+    }
+
+    async fn tell_unreadable(&mut self) -> Result<(), RecipeError> {
+        let why = self.unreadable();
+        self.tell_failed(why).await
+    }
+
+    async fn tell_failed(&mut self, why: String) -> Result<(), RecipeError> {
+        self.tell(JoinEvent::Failed(why)).await;
         Ok(())
     }
 
@@ -433,10 +474,13 @@ impl Joiner {
             return match (&base, winner) {
                 (Some(base), _) if *base == local => Some(there.clone()),
                 (None, Winner::Remote) => Some(there.clone()),
+                (None, Winner::Local) if self.local.began_empty() => Some(there.clone()),
                 _ => Some(local),
             };
         }
-        let merged = merge(base.as_ref(), &local, there, winner);
+        // A configuration that was not there takes nothing out of the farm.
+        let nothing = (self.is_host() && self.local.began_empty()).then(Properties::default);
+        let merged = merge(base.as_ref().or(nothing.as_ref()), &local, there, winner);
         if !merged.conflicts.is_empty() {
             let right = if winner == Winner::Local { "this host" } else { "the farm" };
             let fields = merged.conflicts.join(", ");
@@ -445,8 +489,8 @@ impl Joiner {
         Some(merged.properties)
     }
 
-    /// Returns data for the znode, with the health field; `None` if they are too large.
-    fn outward(&self, properties: &Properties) -> Option<(Vec<u8>, Option<Value>)> {
+    /// Returns data for the znode, with the health field; the reason if they are too large.
+    fn outward(&self, properties: &Properties) -> Result<(Vec<u8>, Option<Value>), String> {
         let health = self.health_value();
         let mut outward = properties.clone();
         if let (Some(field), Some(value)) = (&self.joining.health_field, &health) {
@@ -454,10 +498,11 @@ impl Joiner {
         }
         let data = outward.encode();
         if data.len() > DATA_BYTES_MAX {
-            warn!(path = %self.path, bytes = data.len(), max = DATA_BYTES_MAX, "the configuration is too large; not sent");
-            return None;
+            let why = format!("the configuration is too large: {} of {DATA_BYTES_MAX} bytes; not sent", data.len());
+            warn!(path = %self.path, "{why}");
+            return Err(why);
         }
-        Some((data, health))
+        Ok((data, health))
     }
 
     fn health_value(&self) -> Option<Value> {
@@ -465,19 +510,20 @@ impl Joiner {
         Some(Value::from(if *self.health.borrow() == Health::Well { "1" } else { "0" }))
     }
 
-    /// Writes the configuration of this host; false if that is not possible now.
-    async fn write_local(&mut self, properties: &Properties) -> bool {
+    /// Writes the configuration of this host; returns why that is not possible now.
+    async fn write_local(&mut self, properties: &Properties) -> Result<(), String> {
         match self.local.write(properties) {
             Ok(is_changed) => {
                 if is_changed {
                     // Fails only if nobody is interested.
                     let _ = self.events.send(JoinEvent::LocalChanged).await;
                 }
-                true
+                Ok(())
             }
             Err(error) => {
-                warn!(error = %with_causes(&error), "the configuration is left as it is");
-                false
+                let why = with_causes(&error);
+                warn!(error = %why, "the configuration is left as it is");
+                Err(format!("the configuration is left as it is: {why}"))
             }
         }
     }

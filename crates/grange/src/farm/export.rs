@@ -10,6 +10,7 @@ use grange_farm::conf::{ConfError, Format, Target, Template};
 use grange_farm::export::{Decision, ExportError, Exporter, Exporting, Form, Limits, Prepared, Settle};
 use grange_farm::{Filter, connect_at_last, with_causes};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::hook::{self, Hook};
@@ -30,8 +31,12 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait after a failure that no change of the farm may mend.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How many requests by signal wait; more are dropped, as the kernel does with signals.
-const REQUESTS_MAX: usize = 16;
+/// How long to wait before a file that could not be put in place, or did not pass, is tried again without a change.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest time that can be asked for, in milliseconds and in seconds: a day, and a year.
+const DELAY_MAX_MS: u64 = 86_400_000;
+const WINDOW_MAX_S: u64 = 31_536_000;
 
 /// The longest delay by default, in milliseconds, and how many quiet times if that is longer.
 const WAIT_MAX_DEFAULT_MS: u64 = 1000;
@@ -84,10 +89,11 @@ pub(crate) struct WhatArgs {
     #[arg(short = 'F', long, value_name = "FILTERS", default_value = "", hide_default_value = true)]
     filters: Filter,
     /// Write when nothing has changed for so long, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 100)]
+    #[arg(long, value_name = "MS", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(..=DELAY_MAX_MS))]
     settle: u64,
     /// But so long after the first change at the latest [default: 10 times --settle, at least 1000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=DELAY_MAX_MS))]
     max_wait: Option<u64>,
     /// Keep the file as it is if fewer hosts are left
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Limits")]
@@ -96,7 +102,8 @@ pub(crate) struct WhatArgs {
     #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent, help_heading = "Limits")]
     max_drop: f64,
     /// What --max-drop calls at once, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Limits")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Limits",
+          value_parser = clap::value_parser!(u64).range(..=WINDOW_MAX_S))]
     drop_window: u64,
     /// The farm; it may come later
     farm: ZnodePath,
@@ -211,7 +218,7 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
         options: &options,
         session: None,
     };
-    let (ask, requests) = mpsc::channel(REQUESTS_MAX);
+    let (ask, requests) = Requests::new();
     let result = match args.once {
         true => tokio::select! {
             result = service.once(exporting) => result,
@@ -221,8 +228,7 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
             let hook = service.hook;
             tokio::select! {
                 result = service.follow(exporting, requests) => result,
-                // Full: as good as done, since each of them has everything looked at again.
-                () = hook.run(&mut signals, |request| { let _ = ask.try_send(request); }) => Ok(()),
+                () = hook.run(&mut signals, ask) => Ok(()),
                 never = feed_watchdog() => match never {},
             }
         }
@@ -234,6 +240,37 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
         service.hook.run_now(&mut signals).await;
     }
     result
+}
+
+/// What signals have asked for. Of each kind one is enough, and none takes the place of another kind.
+struct Requests {
+    accepts: mpsc::Receiver<()>,
+    reloads: mpsc::Receiver<()>,
+}
+
+impl Requests {
+    /// Returns what takes a request, and what gives it.
+    fn new() -> (impl FnMut(Request), Requests) {
+        let ((accept, accepts), (reload, reloads)) = (mpsc::channel(1), mpsc::channel(1));
+        let ask = move |request| {
+            // Full: one that is not done yet does for both.
+            let _ = match request {
+                Request::Accept => accept.try_send(()),
+                Request::Reload => reload.try_send(()),
+                Request::End => Ok(()),
+            };
+        };
+        (ask, Requests { accepts, reloads })
+    }
+
+    /// Returns the next one. Dropping the future loses nothing.
+    async fn next(&mut self) -> Request {
+        tokio::select! {
+            Some(()) = self.accepts.recv() => Request::Accept,
+            Some(()) = self.reloads.recv() => Request::Reload,
+            else => std::future::pending().await,
+        }
+    }
 }
 
 /// An export that runs.
@@ -276,37 +313,38 @@ impl Service<'_> {
     }
 
     /// Follows the farm for ever.
-    async fn follow(
-        &mut self,
-        exporting: Exporting,
-        mut requests: mpsc::Receiver<Request>,
-    ) -> Result<(), CommandError> {
+    async fn follow(&mut self, exporting: Exporting, mut requests: Requests) -> Result<(), CommandError> {
         let client = connect_at_last(self.options).await.map_err(connection::no_session)?;
         self.session = Some(client.clone());
         let mut exporter = Exporter::open(client, exporting).await.map_err(CommandError::failure)?;
         if self.args.force {
             exporter.accept();
         }
+        let mut retry_at = None;
         loop {
             let decided = tokio::select! {
                 decided = exporter.next() => decided,
-                Some(request) = requests.recv() => {
+                request = requests.next() => {
                     self.comply(&mut exporter, request);
                     continue;
                 }
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    retry_at = None;
+                    exporter.again();
+                    continue;
+                }
             };
+            retry_at = None;
             match decided {
                 Ok(decision) => {
                     if let Attempt::Kept(state, why) = self.act(&mut exporter, decision).await {
-                        warn!("{} is kept as it is: {why}", self.args.what.conf.display());
-                        self.report.say(state, why);
+                        retry_at = (state == State::Failed).then(|| Instant::now() + RETRY_PAUSE);
+                        self.kept(state, why);
                     }
                 }
-                Err(error) if error.is_session_end() => self.reconnect(&mut exporter).await?,
+                Err(error) if error.is_session_end() => self.reconnect(&mut exporter, &mut requests).await?,
                 Err(error) => {
-                    let why = with_causes(&error);
-                    warn!("{} is kept as it is: {why}", self.args.what.conf.display());
-                    self.report.say(State::Failed, why);
+                    self.kept(State::Failed, with_causes(&error));
                     if let ExportError::Farm(_) | ExportError::Install(_) | ExportError::Conf(_) = error {
                         tokio::time::sleep(FAILURE_PAUSE).await;
                         exporter.again();
@@ -316,7 +354,15 @@ impl Service<'_> {
         }
     }
 
-    async fn reconnect(&mut self, exporter: &mut Exporter) -> Result<(), CommandError> {
+    /// Says why the file is kept, once.
+    fn kept(&mut self, state: State, why: String) {
+        if self.report.is_new(state, &why) {
+            warn!("{} is kept as it is: {why}", self.args.what.conf.display());
+        }
+        self.report.say(state, why);
+    }
+
+    async fn reconnect(&mut self, exporter: &mut Exporter, requests: &mut Requests) -> Result<(), CommandError> {
         warn!("the session has ended; {} is kept as it is", self.args.what.conf.display());
         self.report.say(State::Disconnected, "no session; the file is kept as it is");
         loop {
@@ -325,6 +371,10 @@ impl Service<'_> {
             self.session = Some(client.clone());
             match exporter.with_client(client).await {
                 Ok(()) => {
+                    // Whoever asked for that has not seen what the farm is now.
+                    if requests.accepts.try_recv().is_ok() {
+                        warn!("SIGUSR1 came while there was no session; it does not count");
+                    }
                     exporter.again();
                     return Ok(());
                 }

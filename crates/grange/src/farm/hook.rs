@@ -4,12 +4,17 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::command::{Child, Input, Request, Signals, Status};
 
-/// How long a run may take to end once we are asked to, before it is killed.
+/// How long we go on running the command once we are asked to end: for what it is doing, and for what has changed before
+/// that. Asked twice, we do not wait.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a command may take to end that was told to, before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A command for the shell, and whether it has something to be run for.
 #[derive(Debug)]
@@ -30,52 +35,63 @@ impl Hook {
     }
 
     /// Runs the command after changes, until we are asked to end; to be called on the main thread, see [`Child::start`].
-    /// Other requests go to `other`.
+    /// Each request goes to `other`, the one to end too: before this returns, the command has ended, and was run for all
+    /// changes of before.
     pub(super) async fn run(&self, signals: &mut Signals, mut other: impl FnMut(Request)) {
-        loop {
+        let mut over_at = None;
+        while over_at.is_none() {
             tokio::select! {
-                request = signals.request() => match request {
-                    Request::End => return,
-                    request => other(request),
-                },
-                () = self.changes.notified() => {
-                    if self.run_once(signals, &mut other).await {
-                        return;
+                request = signals.request() => {
+                    if request == Request::End {
+                        over_at = Some(Instant::now() + PATIENCE);
                     }
+                    other(request);
                 }
+                () = self.changes.notified() => self.run_once(signals, &mut other, &mut over_at).await,
             }
+        }
+        while over_at.is_some_and(|over_at| Instant::now() < over_at) && self.has_changed() {
+            self.run_once(signals, &mut other, &mut over_at).await;
         }
     }
 
     /// Runs the command for what has changed so far, if it has not been run for that.
     pub(super) async fn run_now(&self, signals: &mut Signals) {
-        let changed = self.changes.notified();
-        tokio::pin!(changed);
-        if changed.as_mut().enable() {
-            self.run_once(signals, &mut |_| {}).await;
+        if self.has_changed() {
+            self.run_once(signals, &mut |_| {}, &mut None).await;
         }
     }
 
-    /// Tells whether we are asked to end.
-    async fn run_once(&self, signals: &mut Signals, other: &mut impl FnMut(Request)) -> bool {
-        let Some(command) = &self.command else { return false };
+    /// Tells whether there is something to run the command for, and takes note of that.
+    fn has_changed(&self) -> bool {
+        let changed = self.changes.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable()
+    }
+
+    /// Runs the command to its end; `over_at` is until when, once we are asked to end.
+    async fn run_once(&self, signals: &mut Signals, other: &mut impl FnMut(Request), over_at: &mut Option<Instant>) {
+        let Some(command) = &self.command else { return };
         let mut child = match start(command, &self.environment) {
             Ok(child) => child,
-            Err(error) => {
-                warn!(%error, "cannot run the shell");
-                return false;
-            }
+            Err(error) => return warn!(%error, "cannot run the shell"),
         };
-        let mut is_over = false;
+        let mut is_told = false;
         let status = loop {
             tokio::select! {
                 status = child.ended() => break status,
-                request = signals.request() => match request {
-                    Request::End => {
-                        is_over = true;
-                        child.end_within(PATIENCE);
+                () = sleep_until(over_at.unwrap_or_else(Instant::now)), if over_at.is_some() && !is_told => {
+                    is_told = true;
+                    child.end_within(GRACE);
+                }
+                request = signals.request() => match (request, &over_at) {
+                    (Request::End, Some(_)) => *over_at = Some(Instant::now()),
+                    (request, _) => {
+                        if request == Request::End {
+                            *over_at = Some(Instant::now() + PATIENCE);
+                        }
+                        other(request);
                     }
-                    request => other(request),
                 },
             }
         };
@@ -84,7 +100,6 @@ impl Hook {
         } else {
             warn!("the command for changes ended with {status}");
         }
-        is_over
     }
 }
 
@@ -103,7 +118,7 @@ pub(super) async fn run_within(
     let mut child = start(command, environment)?;
     tokio::select! {
         status = child.ended() => return Ok(status),
-        () = tokio::time::sleep(patience) => child.end_within(PATIENCE.min(patience)),
+        () = tokio::time::sleep(patience) => child.end_within(GRACE.min(patience)),
     }
     // However it ends now, it was too slow.
     Ok(match child.ended().await {

@@ -10,11 +10,12 @@ use grange_farm::conf::{ConfError, Format};
 use grange_farm::join::{self, Direction, Health, JoinError, JoinEvent, Joining};
 use grange_farm::{COMMON, FieldPath, own_name};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::hook::{self, Hook};
 use super::report::{Report, State, feed_watchdog};
-use crate::command::Signals;
+use crate::command::{Request, Signals};
 use crate::connection::{self, ConnectionArgs};
 use crate::error::CommandError;
 
@@ -172,20 +173,33 @@ pub(super) async fn keep(
     let (tell_event, mut events) = mpsc::channel(EVENTS_MAX);
     let (stop, stopped) = watch::channel(false);
     let mut joining = tokio::spawn(join::join(joining, options, health, tell_event, stopped));
+    let leave = |request| {
+        // At once: the command for changes may take longer. The receiver is in the task.
+        if request == Request::End {
+            stop.send_replace(true);
+        }
+    };
     let result = tokio::select! {
-        joined = &mut joining => return finished(joined),
-        () = hook.run(&mut signals, |_| {}) => Ok(()),
+        joined = unasked(&mut joining, stop.subscribe()) => return finished(joined),
+        () = hook.run(&mut signals, leave) => Ok(()),
         never = follow(&mut events, &hook, &mut report) => match never {},
         never = look_after(&args, &environment, &tell_health) => match never {},
         never = feed_watchdog() => match never {},
     };
-    // The receiver is in the task, which waits for it.
-    let _ = stop.send(true);
     drop(events);
     if tokio::time::timeout(LEAVE_TIMEOUT, joining).await.is_err() {
         warn!("leaving took too long; the host is in the farm until its session expires");
     }
     result
+}
+
+/// Waits for the end of a task that nobody has asked to end.
+async fn unasked<T>(task: &mut JoinHandle<T>, mut asked: watch::Receiver<bool>) -> Result<T, tokio::task::JoinError> {
+    tokio::select! {
+        biased;
+        _ = asked.wait_for(|is_asked| *is_asked) => std::future::pending().await,
+        ended = task => ended,
+    }
 }
 
 fn finished(joined: Result<Result<(), JoinError>, tokio::task::JoinError>) -> Result<(), CommandError> {
@@ -215,6 +229,7 @@ async fn follow(events: &mut mpsc::Receiver<JoinEvent>, hook: &Hook, report: &mu
             JoinEvent::Registered(path) => report.say(State::Ok, format!("registered as {path}")),
             JoinEvent::Withdrawn => report.say(State::Unwell, "unwell; not in the farm"),
             JoinEvent::Displaced => report.say(State::Displaced, "another process has registered with this name"),
+            JoinEvent::Failed(why) => report.say(State::Failed, why),
             JoinEvent::Disconnected => report.say(State::Disconnected, "no session; registering again"),
         }
     }
@@ -242,12 +257,10 @@ async fn look_after(
         (good, bad) = if answer.is_ok() { (good + 1, 0) } else { (0, bad + 1) };
         let before = *health.borrow();
         let now = match before {
-            Health::Unknown | Health::Unwell
-                if good >= if before == Health::Unknown { 1 } else { args.rise.max(1) } =>
-            {
-                Health::Well
-            }
-            Health::Unknown | Health::Well if bad >= args.fall.max(1) => Health::Unwell,
+            Health::Unknown if answer.is_ok() => Health::Well,
+            Health::Unknown => Health::Unwell,
+            Health::Unwell if good >= args.rise.max(1) => Health::Well,
+            Health::Well if bad >= args.fall.max(1) => Health::Unwell,
             before => before,
         };
         if now != before {

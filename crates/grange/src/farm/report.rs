@@ -52,10 +52,15 @@ impl Report {
         Report { file, last: None, is_ready: false }
     }
 
+    /// Tells whether this has not been said last.
+    pub(super) fn is_new(&self, state: State, text: &str) -> bool {
+        self.last.as_ref().is_none_or(|(before, said)| *before != state || *said != one_line(text))
+    }
+
     /// Says where the service is, if that is new. The first time that all is well it has started.
     pub(super) fn say(&mut self, state: State, text: impl Into<String>) {
-        let text = text.into();
-        if self.last.as_ref().is_some_and(|(before, said)| *before == state && *said == text) {
+        let text = one_line(&text.into());
+        if !self.is_new(state, &text) {
             return;
         }
         notify(&[NotifyState::Status(&text)]);
@@ -76,6 +81,11 @@ impl Report {
         }
         self.last = Some((state, text));
     }
+}
+
+/// Makes one line of text: to systemd, each further line would be another message.
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 impl Drop for Report {

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -322,4 +324,188 @@ fn a_template_is_read_again_when_asked() {
     fs::write(&template, "{{ hosts | length }}").unwrap();
     exported.signal("HUP");
     eventually("the new one is used", || read(&file) == "1");
+}
+
+/// Returns how many servers a file for HAProxy has.
+fn servers(path: &Path) -> usize {
+    read(path).lines().filter(|line| line.trim_start().starts_with("server ")).count()
+}
+
+#[test]
+fn hosts_that_have_no_form_in_the_file_are_gone_from_it() {
+    let fixture = Fixture::new();
+    let (file, form) = (fixture.path("farm.cfg"), ["-f", "haproxy"]);
+    for name in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        fixture.host(name, r#"{"port": 80}"#);
+    }
+    // It is no host, whatever it has.
+    fixture.host("common", r#"{"address": "10.0.0.9", "port": 80}"#);
+    assert_eq!(fixture.once(&file, &form).status, Some(0));
+    assert_eq!(servers(&file), 4);
+    for name in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
+        fixture.shell(&["set", &format!("/farm/{name}"), r#"{"prt": 80}"#]);
+    }
+    let held = fixture.once(&file, &form);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("3 of 3 hosts are gone"), "{held}");
+    assert_eq!(servers(&file), 4);
+}
+
+#[test]
+fn a_file_that_no_export_has_noted_counts_as_well() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let file = fixture.path("farm.json");
+    // As ZkFarmer left it.
+    let before = r#"{"a": {}, "b": {}, "c": {}}"#;
+    fs::write(&file, before).unwrap();
+    let held = fixture.once(&file, &[]);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("2 of 3 hosts are gone"), "{held}");
+    assert_eq!(read(&file), before);
+}
+
+#[test]
+fn what_goes_in_several_runs_counts_together() {
+    let fixture = Fixture::new();
+    let file = fixture.path("farm.yaml");
+    for name in ["a", "b", "c", "d"] {
+        fixture.host(name, "{}");
+    }
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+    fixture.shell(&["delete", "/farm/a"]);
+    fixture.shell(&["delete", "/farm/b"]);
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+    fixture.shell(&["delete", "/farm/c"]);
+    let held = fixture.once(&file, &[]);
+    assert_eq!(held.status, Some(1), "{held}");
+    assert!(held.stderr.contains("3 of 4 hosts are gone"), "{held}");
+    // Nobody notes anything without a limit, and then nothing old is left.
+    assert_eq!(fixture.once(&file, &["--max-drop", "100"]).status, Some(0));
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+}
+
+#[test]
+fn force_is_about_every_limit() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let file = fixture.path("farm.json");
+    let few = fixture.once(&file, &["--min-hosts", "2"]);
+    assert_eq!(few.status, Some(1), "{few}");
+    assert!(!file.exists());
+    assert_eq!(fixture.once(&file, &["--min-hosts", "2", "--force"]).status, Some(0));
+    assert_eq!(json_of(&file), json!({"a": {}}));
+    fixture.shell(&["deleteall", "/farm"]);
+    let gone = fixture.once(&file, &[]);
+    assert_eq!(gone.status, Some(1), "{gone}");
+    assert!(gone.stderr.contains("there is no such farm") && gone.stderr.contains("--force"), "{gone}");
+    assert_eq!(fixture.once(&file, &["--force"]).status, Some(0));
+    assert_eq!(json_of(&file), json!({}));
+}
+
+#[test]
+fn a_host_that_may_not_be_read_is_left_out() {
+    let fixture = Fixture::new();
+    fixture.host("a", r#"{"x": "1"}"#);
+    fixture.shell(&["create", "/farm/secret", "{}", "world:anyone:cdwa"]);
+    let file = fixture.path("farm.json");
+    let mut exported = fixture.export(&file, &["--settle", "0"]);
+    eventually("the others are there", || json_of(&file) == json!({"a": {"x": "1"}}));
+    let said = std::iter::from_fn(|| Some(exported.message())).find(|line| line.contains("left out")).unwrap();
+    assert!(said.contains("/farm/secret: "), "{said}");
+    fixture.shell(&["create", "/farm/later", "{}", "world:anyone:cdwa"]);
+    fixture.host("b", "{}");
+    eventually("and are followed", || json_of(&file).get("b").is_some());
+    fixture.shell(&["setAcl", "/farm/secret", "world:anyone:cdrwa"]);
+    fixture.shell(&["set", "/farm/secret", r#"{"x": "2"}"#]);
+    eventually("it comes when it may be read and has changed", || json_of(&file)["secret"]["x"] == "2");
+}
+
+#[test]
+fn the_last_change_before_the_end_is_followed_by_a_run() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, log, hold) = (fixture.path("farm.json"), fixture.path("log"), fixture.path("hold"));
+    fs::write(&hold, "").unwrap();
+    let command = format!(
+        "n=$(wc -c < {file}); echo begin $n >> {log}; while test -e {hold}; do sleep 0.05; done; echo end $n >> {log}",
+        file = file.display(),
+        log = log.display(),
+        hold = hold.display(),
+    );
+    let exported = fixture.export(&file, &["--settle", "0", "-c", &command]);
+    eventually("the command runs", || read(&log).lines().count() == 1);
+    fixture.host("b", "{}");
+    eventually("there is another file meanwhile", || json_of(&file).get("b").is_some());
+    exported.signal("TERM");
+    fs::remove_file(&hold).unwrap();
+    let ended = exported.end();
+    assert_eq!(ended.status, Some(0), "{ended}");
+    let length = read(&file).len();
+    let log = read(&log);
+    let runs: Vec<_> = log.lines().collect();
+    assert_eq!(runs.len(), 4, "each run has come to its end: {log}");
+    assert_eq!(runs[2..], [format!("begin {length}"), format!("end {length}")]);
+}
+
+#[test]
+fn times_have_bounds() {
+    let fixture = Fixture::new();
+    let file = fixture.path("farm.json");
+    for option in ["--settle", "--max-wait", "--drop-window"] {
+        let refused = fixture.once(&file, &[option, &u64::MAX.to_string()]);
+        assert_eq!(refused.status, Some(2), "{option}: {refused}");
+    }
+}
+
+#[test]
+fn systemd_is_told_where_it_is() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, address) = (fixture.path("farm.json"), fixture.path("notify"));
+    let socket = UnixDatagram::bind(&address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = crate::program::grange();
+    command.env("GRANGE_SERVERS", fixture.server.servers()).args(["farm", "export", "/farm"]).arg(&file);
+    let mut exported = command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "200000").spawn().unwrap();
+    let told = |what: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let Ok(length) = socket.recv(&mut buffer) else { return false };
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == what) {
+                return true;
+            }
+        }
+    };
+    let is_told = [
+        told(&format!("STATUS={} has 1 hosts", file.display())) && told("READY=1"),
+        // Again and again.
+        told("WATCHDOG=1") && told("WATCHDOG=1"),
+        std::process::Command::new("sh").args(["-c", &format!("kill {}", exported.id())]).status().unwrap().success()
+            && told("STOPPING=1"),
+    ];
+    let _ = exported.kill();
+    exported.wait().unwrap();
+    assert_eq!(is_told, [true; 3]);
+    assert_eq!(json_of(&file), json!({"a": {}}));
+}
+
+#[test]
+fn nothing_is_accepted_that_nobody_can_have_seen() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, status) = (fixture.path("farm.json"), fixture.path("status"));
+    let more = ["--session-timeout", "2", "--status-file", status.to_str().unwrap()];
+    let mut exported = fixture.export(&file, &more);
+    eventually("the file is there", || json_of(&file) == json!({"a": {}}));
+    fixture.server.stop();
+    eventually("it says that there is no session", || json_of(&status)["state"] == "disconnected");
+    exported.signal("USR1");
+    fixture.server.go_on();
+    let said = std::iter::from_fn(|| Some(exported.message())).find(|line| line.contains("SIGUSR1")).unwrap();
+    assert!(said.contains("does not count"), "{said}");
+    eventually("it goes on", || json_of(&status)["state"] == "ok");
+    fixture.shell(&["delete", "/farm/a"]);
+    eventually("the limits are as before", || json_of(&status)["state"] == "held");
+    assert_eq!(json_of(&file), json!({"a": {}}));
 }

@@ -395,6 +395,129 @@ fn what_a_run_has_left_set_is_put_back_after_the_host_died() {
 }
 
 #[test]
+fn a_host_leaves_at_once_though_its_command_runs() {
+    let fixture = Fixture::new();
+    let (conf, log, hold) = (fixture.path("conf.json"), fixture.path("log"), fixture.path("hold"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    fs::write(&hold, "").unwrap();
+    let (at, end) = (hold.display(), log.display());
+    let command = format!("echo begin >> {end}; while test -e {at}; do sleep 0.05; done; echo end >> {end}");
+    let joined = fixture.join(&conf, &["--changed-cmd", &command]);
+    eventually("the command runs", || read(&log) == "begin\n");
+    joined.signal("TERM");
+    eventually("the host has left", || fixture.host("h").is_none());
+    assert_eq!(read(&log), "begin\n");
+    fs::remove_file(&hold).unwrap();
+    let ended = joined.end();
+    assert_eq!(ended.status, Some(0), "{ended}");
+    assert_eq!(read(&log), "begin\nend\n");
+}
+
+#[test]
+fn a_fast_restart_is_not_seen_while_health_is_not_known() {
+    let fixture = Fixture::new();
+    let (conf, answer) = (fixture.path("conf.json"), fixture.path("answer"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    let first = fixture.join(&conf, &["--session-timeout", "30"]);
+    let old = fixture.owner();
+    first.signal("KILL");
+    let asked = fixture.path("asked");
+    let check = format!("touch {}; while ! test -e {}; do sleep 0.05; done", asked.display(), answer.display());
+    let mut seen = Running::start(&fixture.server, &["farm", "watch", "/farm"]);
+    seen.message();
+    let health = ["--health-cmd", &check, "--interval", "60", "--fall", "1", "--health-field", "healthy"];
+    let second = fixture.start(&["join", "--name", "h"], &conf, &health[..6]);
+    eventually("it is asked how it is", || asked.exists());
+    // Another host comes after whatever the second one has done so far.
+    let _marker = fixture.start(&["join", "--name", "marker"], &fixture.path("marker.json"), &[]);
+    let told = std::iter::from_fn(|| Some(seen.line())).find(|line| line.contains("marker")).unwrap();
+    assert!(told.starts_with("joined marker"), "{told}");
+    assert_eq!(fixture.owner(), old, "nothing is done before the answer");
+    fs::write(&answer, "").unwrap();
+    eventually("it is replaced after the answer", || !["", &old].contains(&&*fixture.owner()));
+    second.signal("TERM");
+    assert_eq!(second.end().status, Some(0));
+    let told = std::iter::from_fn(|| Some(seen.line())).find(|line| line.contains(" h")).unwrap();
+    assert!(told.starts_with("left h") || told.starts_with("changed h"), "{told}");
+}
+
+#[test]
+fn a_configuration_that_is_lost_comes_back_from_the_farm() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf();
+    fs::write(conf.join("weight"), "7").unwrap();
+    let first = fixture.join(&conf, &["--session-timeout", "30"]);
+    let old = fixture.owner();
+    eventually("all is there", || fixture.has("weight", &json!("7")));
+    first.signal("KILL");
+    // Nothing is mounted there yet.
+    fs::remove_dir_all(&conf).unwrap();
+    fs::create_dir(&conf).unwrap();
+    let mut second = fixture.join(&conf, &["--session-timeout", "30"]);
+    eventually("the znode belongs to the new session", || !["", &old].contains(&&*fixture.owner()));
+    assert!(fixture.has("weight", &json!("7")));
+    eventually("it is here again", || read(&conf.join("weight")) == "7");
+    // And a directory that loses everything at once says nothing.
+    fs::create_dir(fixture.path("empty")).unwrap();
+    fs::rename(&conf, fixture.path("old")).unwrap();
+    fs::rename(fixture.path("empty"), &conf).unwrap();
+    let said = std::iter::from_fn(|| Some(second.message())).find(|line| line.contains("it is empty")).unwrap();
+    assert!(said.contains("counts as unchanged"), "{said}");
+    assert!(fixture.has("weight", &json!("7")));
+    fs::write(conf.join("weight"), "8").unwrap();
+    eventually("what is there again counts", || fixture.has("weight", &json!("8")));
+}
+
+#[test]
+fn a_host_that_cannot_register_says_so() {
+    let fixture = Fixture::new();
+    let (conf, status) = (fixture.path("conf.json"), fixture.path("status"));
+    fs::write(&conf, "{").unwrap();
+    let _joined = fixture.start(&["join", "--name", "h", "--status-file", status.to_str().unwrap()], &conf, &[]);
+    eventually("it says why it is not in the farm", || read(&status).contains("failed"));
+    assert!(fixture.host("h").is_none());
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    eventually("and comes", || fixture.has("a", &json!("1")));
+    eventually("and says that", || read(&status).contains("ok"));
+    let huge = json!({ "a": "x".repeat(1_100_000) });
+    fs::write(&conf, huge.to_string()).unwrap();
+    eventually("one that is too large is not sent, which is told", || read(&status).contains("too large"));
+    assert!(fixture.has("a", &json!("1")));
+}
+
+#[test]
+fn what_is_no_object_is_replaced_where_it_is_the_hosts_own() {
+    let fixture = Fixture::new();
+    let (conf, common, status) = (fixture.path("conf.json"), fixture.path("common.json"), fixture.path("status"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    fs::write(&common, r#"{"c": "1"}"#).unwrap();
+    let _joined = fixture.join(&conf, &[]);
+    let shared = ["--status-file", status.to_str().unwrap()];
+    let _shared = fixture.start(&["join", "--common"], &common, &shared);
+    eventually("what all share is there", || fixture.host("common") == Some(json!({"c": "1"})));
+    let put = |name: &str, data: &str| {
+        let set = on(&fixture.server, &["shell", "set", &format!("/farm/{name}"), data]);
+        assert_eq!(set.status, Some(0), "{set}");
+    };
+    for broken in ["{", "[1]", "\u{fe}"] {
+        put("h", broken);
+        eventually("it is replaced by what the host says", || fixture.has("a", &json!("1")));
+        put("common", broken);
+        eventually("it is told", || read(&status).contains("holds no properties"));
+        fs::write(&common, r#"{"c": "2"}"#).unwrap();
+        fixture.set("a", "1");
+        let got = on(&fixture.server, &["shell", "get", "/farm/common"]).stdout;
+        assert_eq!(String::from_utf8_lossy(&got).trim_end(), broken, "what all share is left alone");
+        assert_eq!(read(&common), r#"{"c": "2"}"#);
+        put("common", r#"{"c": "1"}"#);
+        eventually("and goes on with the next object", || read(&status).contains("registered"));
+        eventually("with what the other side changed", || fixture.host("common") == Some(json!({"c": "2"})));
+        fs::write(&common, r#"{"c": "1"}"#).unwrap();
+        eventually("both ways", || fixture.host("common") == Some(json!({"c": "1"})));
+    }
+}
+
+#[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let fixture = Fixture::new();
     let conf = fixture.conf();

@@ -9,7 +9,7 @@
 //! (ZOOKEEPER-4466).
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use grange_proto::ZnodePath;
 use tokio::task::JoinSet;
@@ -122,6 +122,8 @@ pub struct TreeCache {
     nodes: BTreeMap<String, CachedNode>,
     /// What has to be read.
     stale: BTreeMap<String, Scope>,
+    /// The znodes below the root that may not be read, if those are left out.
+    unreadable: Option<BTreeSet<String>>,
     /// The connection was lost, so anything may have changed.
     is_suspect: bool,
     is_ready: bool,
@@ -170,6 +172,7 @@ impl TreeCache {
             source,
             nodes: BTreeMap::new(),
             stale: BTreeMap::new(),
+            unreadable: None,
             is_suspect: false,
             is_ready: false,
             changes: VecDeque::new(),
@@ -177,6 +180,18 @@ impl TreeCache {
         };
         cache.mark(cache.root.as_str().to_owned(), cache.scope_of_new());
         cache
+    }
+
+    /// Leaves out znodes below the root that may not be read: one of them then keeps nobody from following the others.
+    /// Without this they are errors.
+    pub fn without_unreadable(self) -> TreeCache {
+        TreeCache { unreadable: Some(BTreeSet::new()), ..self }
+    }
+
+    /// Returns the znodes that are left out because they may not be read. One that may be read later is told when its data
+    /// change.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        self.unreadable.iter().flatten().map(String::as_str)
     }
 
     /// Returns a znode as it was when the last change was told, or later.
@@ -327,11 +342,11 @@ impl TreeCache {
                 })
                 .collect();
             let mut read = Vec::with_capacity(some.len());
-            for (data, list) in requests {
-                let data = present(data.await)?;
+            for ((path, _), (data, list)) in some.iter().zip(requests) {
+                let data = self.found(path, data.await)?;
                 let list = match list {
-                    Some(list) => present(list.await)?,
-                    None => None,
+                    Some(list) => self.found(path, list.await)?,
+                    None => Found::Nothing,
                 };
                 read.push((data, list));
             }
@@ -339,6 +354,7 @@ impl TreeCache {
         })
         .await?;
         for ((path, scope), (data, list)) in some.iter().zip(read) {
+            let (data, list) = (self.note(path, data), list.there());
             self.reads.data += 1;
             self.reads.lists += u64::from(*scope == Scope::Children);
             self.stale.remove(path);
@@ -356,7 +372,8 @@ impl TreeCache {
 
     async fn read_and_watch(&mut self, path: &str) -> Result<(), ClientError> {
         self.reads.data += 1;
-        let data = match present(retry(|| self.client.get_and_watch_data(path)).await)? {
+        let found = self.found(path, retry(|| self.client.get_and_watch_data(path)).await)?;
+        let data = match self.note(path, found) {
             Some((data, stat, watcher)) => {
                 self.listen(path, Kind::Data, watcher);
                 Some((data, stat))
@@ -367,7 +384,8 @@ impl TreeCache {
         self.learn(path, data);
         if is_there {
             self.reads.lists += 1;
-            if let Some((names, stat, watcher)) = present(retry(|| self.client.get_and_watch_children(path)).await)? {
+            let list = self.found(path, retry(|| self.client.get_and_watch_children(path)).await)?;
+            if let Some((names, stat, watcher)) = list.there() {
                 self.listen(path, Kind::Children, watcher);
                 self.learn_children(path, &names, stat);
             }
@@ -382,6 +400,27 @@ impl TreeCache {
         }
         self.stale.remove(path);
         Ok(())
+    }
+
+    /// Tells what has been found at a path.
+    fn found<T>(&self, path: &str, read: Result<T, ClientError>) -> Result<Found<T>, ClientError> {
+        match read {
+            Ok(read) => Ok(Found::There(read)),
+            Err(ClientError::NoNode) => Ok(Found::Nothing),
+            Err(ClientError::NoAuth) if self.unreadable.is_some() && path != self.root.as_str() => Ok(Found::Refused),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes whether a znode may be read; returns it if it may.
+    fn note<T>(&mut self, path: &str, found: Found<T>) -> Option<T> {
+        if let Some(unreadable) = &mut self.unreadable {
+            match found {
+                Found::Refused => unreadable.insert(path.to_owned()),
+                Found::There(_) | Found::Nothing => unreadable.remove(path),
+            };
+        }
+        found.there()
     }
 
     fn listen(&mut self, path: &str, kind: Kind, watcher: OneshotWatcher) {
@@ -400,6 +439,9 @@ impl TreeCache {
             for path in gone {
                 self.nodes.remove(&path);
                 self.changes.push_back(TreeChange::Deleted(path));
+            }
+            if let Some(unreadable) = &mut self.unreadable {
+                unreadable.retain(|known| !known.starts_with(&below));
             }
             return false;
         };
@@ -459,11 +501,20 @@ impl TreeCache {
     }
 }
 
-/// Returns `None` for a znode that is not there.
-fn present<T>(read: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(ClientError::NoNode) => Ok(None),
-        Err(error) => Err(error),
+/// What a read has found.
+enum Found<T> {
+    There(T),
+    /// There is no such znode.
+    Nothing,
+    /// It may not be read.
+    Refused,
+}
+
+impl<T> Found<T> {
+    fn there(self) -> Option<T> {
+        match self {
+            Found::There(there) => Some(there),
+            Found::Nothing | Found::Refused => None,
+        }
     }
 }
