@@ -108,7 +108,16 @@ impl Writer<'_> {
         }
         match value {
             Value::Object(fields) => self.put_object(folder, name_of_file, fields)?,
-            other => self.put_text(folder, name_of_file, other.as_str().expect("a projection is text"))?,
+            other => {
+                let text = other.as_str().expect("a projection is text");
+                let file = Self::text(folder, name_of_file, text).map_err(|error| self.failed("write", error))?;
+                // The disk may have taken its time, and somebody else may have used it.
+                let (entry, _) = self.look(folder, name_of_file)?;
+                if !self.is_as_seen(&entry, name, seen) {
+                    return Ok(self.leave("it was changed meanwhile".to_owned()));
+                }
+                self.put(folder, file, name_of_file).map_err(|error| self.failed("write", error))?;
+            }
         }
         Ok(true)
     }
@@ -160,14 +169,13 @@ impl Writer<'_> {
         false
     }
 
-    fn put_text(&mut self, folder: &Folder, name: &OsStr, text: &str) -> Result<(), ConfError> {
+    /// Makes the file that is to have this name.
+    fn text(folder: &Folder, name: &OsStr, text: &str) -> io::Result<Temporary> {
         // A link gives its file's permissions to what takes its place.
         let like = folder.stat(name, Links::Follow).ok().flatten().filter(|stat| kind(stat) == FileType::RegularFile);
-        let written = Temporary::file(folder, "", like.as_ref()).and_then(|mut file| {
-            file.fill(text.as_bytes())?;
-            self.put(folder, file, name)
-        });
-        written.map_err(|error| self.failed("write", error))
+        let mut file = Temporary::file(folder, "", like.as_ref())?;
+        file.fill(text.as_bytes())?;
+        Ok(file)
     }
 
     fn put_object(&mut self, folder: &Folder, name: &OsStr, fields: &Map<String, Value>) -> Result<(), ConfError> {
