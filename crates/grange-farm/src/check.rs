@@ -13,9 +13,10 @@ use serde_json::Value;
 use crate::COMMON;
 use crate::fields::{self, FieldsError};
 use crate::filter::{Filter, FilterError};
+use crate::hosts::Host;
 use crate::hosts::{self, ReadError};
 use crate::properties::{FieldPath, Properties, PropertiesError};
-use crate::view::{FarmView, Host};
+use crate::view::FarmView;
 
 /// A number of hosts, or a part of the farm's size.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::difference::{FieldChange, difference};
 use crate::filter::Filter;
+use crate::hosts::Host;
 use crate::properties::{Properties, PropertiesError};
-use crate::view::{FarmChange, FarmView, Host};
+use crate::view::{FarmChange, FarmView};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]

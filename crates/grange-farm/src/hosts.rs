@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use grange_client::{Client, ClientError, Stat, ZnodePath, pipelined, retry};
 
-use crate::properties::Properties;
-use crate::view::Host;
+use crate::properties::{Properties, PropertiesError};
+
+/// A child of a farm: its properties, or why it has none that can be read.
+pub type Host = Result<Properties, Arc<PropertiesError>>;
 
 /// Why a farm cannot be read.
 #[derive(Debug, thiserror::Error)]

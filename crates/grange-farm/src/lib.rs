@@ -23,11 +23,12 @@ mod view;
 
 pub use difference::{FieldChange, difference, leaves};
 pub use filter::{Filter, FilterError};
+pub use hosts::Host;
 pub use hours::{Hours, HoursError};
 pub use own_name::own_name;
 pub use properties::{FieldPath, FieldPathError, Properties, PropertiesError, text_of};
 pub use sessions::{connect_at_last, with_causes};
-pub use view::{FarmChange, FarmView, Host};
+pub use view::{FarmChange, FarmView};
 
 /// The child of a farm that all hosts may share; it counts as no host.
 pub const COMMON: &str = "common";

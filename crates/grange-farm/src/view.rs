@@ -6,7 +6,7 @@ use std::sync::Arc;
 use grange_client::recipes::{RecipeError, TreeCache, TreeChange, TreeReads};
 use grange_client::{Client, Stat, ZnodePath};
 
-use crate::hosts::host_path;
+use crate::hosts::{Host, host_path};
 use crate::properties::{Properties, PropertiesError};
 
 /// What happened in a farm.
@@ -24,9 +24,6 @@ pub enum FarmChange {
     /// Everything that was there at the beginning has been told. Comes once.
     Ready,
 }
-
-/// A child of the farm: its properties, or why it has none that can be read.
-pub type Host = Result<Properties, Arc<PropertiesError>>;
 
 /// A copy of a farm.
 #[derive(Debug)]

@@ -88,7 +88,7 @@ pub(crate) async fn run(cx: &Context, args: FarmArgs) -> Result<(), CommandError
     match args.command {
         FarmCommand::Join(command) => join::run(&args.connection, *command).await,
         FarmCommand::Import(command) => join::run_import(&args.connection, *command).await,
-        FarmCommand::Export(command) => export::run(&args.connection, *command).await,
+        FarmCommand::Export(command) => export::run(cx, &args.connection, *command).await,
         FarmCommand::Ls(command) => ls::run(cx, &args.connection, &command).await,
         FarmCommand::Get(command) => get::run(cx, &args.connection, &command).await,
         FarmCommand::Set(command) => set::run(&args.connection, &command).await,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, Stat};
 
+use super::FILE_BYTES_MAX;
 use super::folder::{Folder, Links, Temporary, kind, name_of_kind, name_of_type};
 
 /// How many links may lie on the way to a file, as in the system's own look-ups.
@@ -125,6 +126,49 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// Puts it in place of a file that is still what its writer knows, or of none if it knows of none (`is_known` gets
+    /// `None` then). Returns false if somebody has changed that meanwhile; then their file is there as it was.
+    ///
+    /// Between a look at a file and its replacement somebody may save it, however short that is. So both change places, and
+    /// what has been there is looked at when nobody can replace it any more.
+    pub(super) fn install_over(self, is_known: impl Fn(Option<&[u8]>) -> bool) -> Result<bool, InstallError> {
+        let name = file_name(&self.target)?.to_owned();
+        let io = || InstallError::io("replace", &self.target);
+        if self.folder.stat(&name, Links::Keep).map_err(io())?.is_none() {
+            if !is_known(None) {
+                return Ok(false);
+            }
+            match self.folder.rename_new(self.temporary.name(), &name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+                other => other.map_err(io())?,
+            }
+            self.folder.sync().map_err(InstallError::io("sync the directory of", &self.target))?;
+            return Ok(true);
+        }
+        let (folder, target) = (self.folder, self.target);
+        let io = || InstallError::io("replace", &target);
+        let old = self.temporary.swap(&name).map_err(io())?;
+        let there = contents(&folder, &old).map_err(io())?;
+        let is_known = is_known(there.as_deref());
+        if !is_known {
+            folder.exchange(&old, &name).map_err(io())?;
+        }
+        folder.remove(&old).map_err(io())?;
+        folder.sync().map_err(InstallError::io("sync the directory of", &target))?;
+        Ok(is_known)
+    }
+}
+
+/// Reads a file that was one of configuration; `None` if it is none or too large.
+fn contents(folder: &Folder, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
+    let file = folder.open_file(name, Links::Keep)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    super::bounded(&file, FILE_BYTES_MAX)
+}
+
 /// Tells whether a file has other contents, or is missing.
 pub fn differs(target: &Path, bytes: &[u8]) -> Result<bool, InstallError> {
     let io = || InstallError::io("read", target);
@@ -200,6 +244,31 @@ mod tests {
             fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn a_file_that_somebody_saved_meanwhile_is_not_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("conf.json");
+        let install = |known: Option<&[u8]>, saved: Option<&[u8]>| {
+            let candidate = Candidate::new(&target, b"new").unwrap();
+            if let Some(saved) = saved {
+                // As editors do.
+                fs::write(root.path().join("saved"), saved).unwrap();
+                fs::rename(root.path().join("saved"), &target).unwrap();
+            }
+            let installed = candidate.install_over(|there| there == known).unwrap();
+            assert_eq!(names(root.path()), ["conf.json"], "nothing is left over");
+            (installed, fs::read(&target).unwrap())
+        };
+        assert_eq!(install(None, Some(b"made")), (false, b"made".to_vec()));
+        assert_eq!(install(Some(b"old"), Some(b"saved")), (false, b"saved".to_vec()));
+        assert_eq!(install(Some(b"saved"), None), (true, b"new".to_vec()));
+        fs::remove_file(&target).unwrap();
+        assert_eq!(install(None, None), (true, b"new".to_vec()));
+        let known = Candidate::new(&target, b"newer").unwrap().install_over(|there| there == Some(b"other"));
+        assert!(!known.unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::render::{Export, LeftOut, RenderError, Rendered};
+use super::rendered::{Export, LeftOut, RenderError, Rendered};
 use crate::properties::{FieldPath, Properties, text_of};
 
 /// What the fields are called that these targets need, and what to do without them.

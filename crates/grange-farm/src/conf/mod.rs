@@ -16,6 +16,7 @@ mod lines;
 mod php;
 mod projection;
 mod render;
+mod rendered;
 mod strict;
 mod template;
 
@@ -32,7 +33,8 @@ pub use format::{Format, Target, UnknownFormat};
 pub use install::{Candidate, InstallError, differs};
 pub use lines::{LineOptions, LineOptionsError};
 pub use projection::Projection;
-pub use render::{Export, LeftOut, RenderError, Rendered, render};
+pub use render::render;
+pub use rendered::{Export, LeftOut, RenderError, Rendered};
 pub use template::{Template, TemplateError};
 
 use crate::properties::{Properties, PropertiesError};
@@ -257,43 +259,40 @@ pub fn write(format: Format, path: &Path, properties: &Properties, seen: Option<
         return dir::write(path, properties, seen);
     }
     let projection = format.projection(properties);
-    let unchanged = Written { changed: false, left_alone: projection.left_out };
-    if !differs_and_may_be_replaced(format, path, &projection.properties, seen)? {
-        return Ok(unchanged);
+    let written = Written { changed: true, left_alone: projection.left_out };
+    match read(format, path) {
+        Ok(there) if there.properties == projection.properties => return Ok(Written { changed: false, ..written }),
+        Ok(there) if seen.is_some_and(|seen| seen.properties != there.properties) => {
+            return Err(ConfError::Changed { path: path.to_owned() });
+        }
+        Ok(_) => {}
+        Err(ConfError::Missing { .. }) if seen.is_none_or(|seen| *seen == Read::default()) => {}
+        Err(ConfError::Missing { path }) => return Err(ConfError::Changed { path }),
+        Err(error @ (ConfError::Syntax { .. } | ConfError::Kind { .. })) if seen.is_some() => return Err(error),
+        Err(ConfError::Syntax { .. } | ConfError::Kind { .. } | ConfError::TooLarge { .. }) => {}
+        Err(error) => return Err(error),
     }
-    let text = text_of(format, &projection.properties.clone().into()).map_err(|why| ConfError::NoForm {
+    let text = text_of(format, &projection.properties.into()).map_err(|why| ConfError::NoForm {
         path: path.to_owned(),
         format,
         why,
     })?;
     let candidate = Candidate::new(path, text.as_bytes())?;
-    // The disk may have taken its time, and somebody else may have used it.
-    if !differs_and_may_be_replaced(format, path, &projection.properties, seen)? {
-        return Ok(unchanged);
+    let Some(seen) = seen else {
+        candidate.install()?;
+        return Ok(written);
+    };
+    let is_as_seen = |there: Option<&[u8]>| match there {
+        None => *seen == Read::default(),
+        Some(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| parse(format, text).ok())
+            .is_some_and(|value| value == Value::from(seen.properties.clone())),
+    };
+    if !candidate.install_over(is_as_seen)? {
+        return Err(ConfError::Changed { path: path.to_owned() });
     }
-    candidate.install()?;
-    Ok(Written { changed: true, ..unchanged })
-}
-
-/// Tells whether a file says something else than it should. Errors: it does, and is not the writer's to replace.
-fn differs_and_may_be_replaced(
-    format: Format,
-    path: &Path,
-    wanted: &Properties,
-    seen: Option<&Read>,
-) -> Result<bool, ConfError> {
-    match read(format, path) {
-        Ok(there) if there.properties == *wanted => Ok(false),
-        Ok(there) if seen.is_some_and(|seen| seen.properties != there.properties) => {
-            Err(ConfError::Changed { path: path.to_owned() })
-        }
-        Ok(_) => Ok(true),
-        Err(ConfError::Missing { .. }) if seen.is_none_or(|seen| *seen == Read::default()) => Ok(true),
-        Err(ConfError::Missing { path }) => Err(ConfError::Changed { path }),
-        Err(error @ (ConfError::Syntax { .. } | ConfError::Kind { .. })) if seen.is_some() => Err(error),
-        Err(ConfError::Syntax { .. } | ConfError::Kind { .. } | ConfError::TooLarge { .. }) => Ok(true),
-        Err(error) => Err(error),
-    }
+    Ok(written)
 }
 
 /// Returns the text for a value in a format of files.

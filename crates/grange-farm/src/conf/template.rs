@@ -15,7 +15,7 @@ use minijinja::{
 use serde_json::{Map, Value};
 
 use super::lines::{is_token, shell_word};
-use super::render::{Export, Rendered};
+use super::rendered::{Export, Rendered};
 use super::{FILE_BYTES_MAX, harmless};
 
 /// How many steps a template may take; one that takes more fails. A line for a host takes some tens.

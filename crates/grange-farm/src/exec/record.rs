@@ -1,5 +1,7 @@
 //! The records of a host: what has been set in it for a while, by whom, and whether they are still there.
 
+use std::time::Duration;
+
 use grange_client::{Client, ClientError, EventType, MultiWriter, ZnodePath, retry};
 use tracing::warn;
 
@@ -7,6 +9,12 @@ use super::place::{Place, PlaceError};
 use super::undo::Undo;
 use super::{ExecError, request};
 use crate::properties::FieldPath;
+
+/// How often it is tried while others change the host's znode at the same time.
+pub(super) const ATTEMPTS_MAX: u32 = 50;
+
+/// The pause after an attempt; each one is longer by as much.
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
 /// The ephemeral child of a record of which the session is alive.
 pub(super) const ALIVE: &str = "alive";

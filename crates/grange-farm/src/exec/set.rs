@@ -1,7 +1,5 @@
 //! Setting fields for a while.
 
-use std::time::Duration;
-
 use grange_client::recipes::Held;
 use grange_client::{
     Acls, ClientError, CreateMode, MultiWriteError, MultiWriteResult, Stat, ZnodePath, is_transient, retry,
@@ -10,18 +8,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::record::{ALIVE, Record, UndoLog, alive};
+use super::record::{ALIVE, ATTEMPTS_MAX, PAUSE, Record, UndoLog, alive};
 use super::settle::Whose;
 use super::undo::Undo;
 use super::{ExecError, request};
 use crate::fields::DATA_BYTES_MAX;
 use crate::properties::{FieldPath, Properties};
-
-/// How often it is tried while others change the host's znode at the same time.
-pub(super) const ATTEMPTS_MAX: u32 = 50;
-
-/// The pause after an attempt; each one is longer by as much.
-pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
 /// Fields that are set for a while.
 #[derive(Debug)]

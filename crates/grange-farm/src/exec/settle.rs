@@ -3,8 +3,7 @@
 use grange_client::{ClientError, MultiWriteError, is_transient, retry};
 use tokio::time::sleep;
 
-use super::record::{Record, UndoLog};
-use super::set::{ATTEMPTS_MAX, PAUSE};
+use super::record::{ATTEMPTS_MAX, PAUSE, Record, UndoLog};
 use super::undo::Applied;
 use super::{ExecError, request};
 use crate::properties::Properties;

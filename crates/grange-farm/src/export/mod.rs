@@ -97,6 +97,9 @@ impl Prepared {
 /// Why a farm could not be exported now.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
+    /// There is no farm.
+    #[error("there is no farm {0}")]
+    NoFarm(ZnodePath),
     /// The farm cannot be followed, at least not in this session.
     #[error(transparent)]
     Farm(#[from] RecipeError),
@@ -161,6 +164,21 @@ impl Exporter {
         self.settled().await?;
         self.exporting.settle.acted();
         self.decide()
+    }
+
+    /// Waits until changes have settled, and returns what the file would be; it is neither compared nor written.
+    pub async fn preview(&mut self) -> Result<Vec<u8>, ExportError> {
+        self.settled().await?;
+        self.exporting.settle.acted();
+        if !self.view.exists() {
+            return Err(ExportError::NoFarm(self.exporting.farm.clone()));
+        }
+        let mut problems = BTreeSet::new();
+        let export = self.export(&mut problems);
+        let rendered = self.render(&export)?;
+        problems.extend(rendered.left_out.iter().map(|left_out| format!("{}: {}", left_out.host, left_out.why)));
+        self.say_new(problems);
+        Ok(rendered.bytes)
     }
 
     /// Waits until there are changes, and no more for a while.

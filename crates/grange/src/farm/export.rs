@@ -17,7 +17,12 @@ use super::lines::LineArgs;
 use super::report::{Report, State, feed_watchdog};
 use crate::command::{Request, Signals};
 use crate::connection::{self, ConnectionArgs};
+use crate::context::Context;
 use crate::error::CommandError;
+use crate::output::Output;
+
+/// What stands for standard output in place of a file.
+const STANDARD_OUTPUT: &str = "-";
 
 /// How long a check may take; after that it has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,7 +100,7 @@ pub(crate) struct WhatArgs {
     drop_window: u64,
     /// The farm; it may come later
     farm: ZnodePath,
-    /// The file, or the directory
+    /// The file, or the directory; with --once, - is standard output
     conf: PathBuf,
 }
 
@@ -151,8 +156,27 @@ impl WhatArgs {
     }
 }
 
-pub(crate) async fn run(connection: &ConnectionArgs, args: ExportArgs) -> Result<(), CommandError> {
-    export(connection.options()?, args).await
+pub(crate) async fn run(cx: &Context, connection: &ConnectionArgs, args: ExportArgs) -> Result<(), CommandError> {
+    let options = connection.options()?;
+    match args.once && args.what.conf == Path::new(STANDARD_OUTPUT) {
+        true => print(cx, &options, &args.what).await,
+        false => export(options, args).await,
+    }
+}
+
+/// Prints what a file would be.
+async fn print(cx: &Context, options: &ConnectOptions, what: &WhatArgs) -> Result<(), CommandError> {
+    let exporting = what.exporting()?;
+    let client = connection::connect(options).await?;
+    let previewed = async {
+        let mut exporter = Exporter::open(client.clone(), exporting).await?;
+        exporter.preview().await
+    };
+    let bytes = previewed.await;
+    close(client).await;
+    let mut out = Output::new(cx);
+    out.data(&bytes.map_err(failed)?)?;
+    out.finish()
 }
 
 /// What `zkfarmer export` does.
@@ -166,6 +190,10 @@ pub(super) async fn run_zkfarmer(
 }
 
 async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), CommandError> {
+    if args.what.conf == Path::new(STANDARD_OUTPUT) {
+        return Err(CommandError::usage(anyhow!("only grange farm export --once can write to standard output"))
+            .hint("grange farm watch prints what changes"));
+    }
     let exporting = args.what.exporting()?;
     if let (Form::Target(Target::Conf(Format::Dir), _), Some(_)) = (&exporting.form, &args.check_cmd) {
         return Err(CommandError::usage(anyhow!(
@@ -238,7 +266,8 @@ impl Service<'_> {
             Ok(decision) => match self.act(&mut exporter, decision).await {
                 Attempt::Right => Ok(()),
                 Attempt::Kept(State::Held, why) => {
-                    Err(CommandError::negative(anyhow!("{why}")).hint("if that is right: --force"))
+                    let hint = "if that is right: --force; if not, look at the farm with grange farm ls";
+                    Err(CommandError::negative(anyhow!("{why}")).hint(hint))
                 }
                 Attempt::Kept(_, why) => Err(CommandError::failure(anyhow!("{why}"))),
             },
@@ -368,6 +397,7 @@ fn with_file(command: &str, file: &Path) -> Result<String, String> {
 
 fn failed(error: ExportError) -> CommandError {
     match error {
+        ExportError::NoFarm(_) => CommandError::negative(error).hint("look for it with grange shell ls"),
         ExportError::Conf(error @ ConfError::FileType { .. }) => super::join::unusable(error),
         error => {
             let hint = error.hint();

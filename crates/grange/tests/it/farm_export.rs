@@ -267,6 +267,17 @@ fn a_farm_that_is_not_there_empties_no_file() {
 }
 
 #[test]
+fn once_prints_to_standard_output() {
+    let fixture = Fixture::new();
+    fixture.host("a", r#"{"x": "1"}"#);
+    let print = |more: &[&str]| on(&fixture.server, &[&["farm", "export"], more, &["/farm", "-"]].concat());
+    assert_eq!(print(&["--once", "-f", "json"]).json(), json!({"a": {"x": "1"}}));
+    assert_eq!(print(&["--once"]).status, Some(2), "it does not say its format");
+    assert_eq!(print(&["-f", "json"]).status, Some(2));
+    assert_eq!(on(&fixture.server, &["farm", "export", "--once", "-f", "json", "/frm", "-"]).status, Some(1));
+}
+
+#[test]
 fn a_directory_follows_too() {
     let fixture = Fixture::new();
     fixture.host("10.0.0.1", r#"{"enabled": "1", "mysql": {"delay": 7}}"#);

@@ -110,13 +110,7 @@ impl Writer<'_> {
             Value::Object(fields) => self.put_object(folder, name_of_file, fields)?,
             other => {
                 let text = other.as_str().expect("a projection is text");
-                let file = Self::text(folder, name_of_file, text).map_err(|error| self.failed("write", error))?;
-                // The disk may have taken its time, and somebody else may have used it.
-                let (entry, _) = self.look(folder, name_of_file)?;
-                if !self.is_as_seen(&entry, name, seen) {
-                    return Ok(self.leave("it was changed meanwhile".to_owned()));
-                }
-                self.put(folder, file, name_of_file).map_err(|error| self.failed("write", error))?;
+                return self.put_text(folder, name_of_file, text, (name, seen));
             }
         }
         Ok(true)
@@ -169,13 +163,36 @@ impl Writer<'_> {
         false
     }
 
-    /// Makes the file that is to have this name.
-    fn text(folder: &Folder, name: &OsStr, text: &str) -> io::Result<Temporary> {
+    /// Puts a text in place of what was seen there; false if somebody has changed that since it was looked at.
+    fn put_text(
+        &mut self,
+        folder: &Folder,
+        name: &OsStr,
+        text: &str,
+        (field, seen): (&str, Seen<'_>),
+    ) -> Result<bool, ConfError> {
         // A link gives its file's permissions to what takes its place.
         let like = folder.stat(name, Links::Follow).ok().flatten().filter(|stat| kind(stat) == FileType::RegularFile);
-        let mut file = Temporary::file(folder, "", like.as_ref())?;
-        file.fill(text.as_bytes())?;
-        Ok(file)
+        let filled = Temporary::file(folder, "", like.as_ref()).and_then(|mut file| {
+            file.fill(text.as_bytes())?;
+            Ok(file)
+        });
+        let file = filled.map_err(|error| self.failed("write", error))?;
+        let is_file = |stat: &rustix::fs::Stat| kind(stat) == FileType::RegularFile;
+        let there = folder.stat(name, Links::Keep).map_err(|error| self.failed("look at", error))?;
+        if seen.is_none() || !there.as_ref().is_some_and(is_file) {
+            return self.put(folder, file, name).map(|()| true).map_err(|error| self.failed("write", error));
+        }
+        // Somebody may save the file between a look and its replacement. So both change places first.
+        let old = file.swap(name).map_err(|error| self.failed("write", error))?;
+        let (entry, _) = self.look(folder, &old)?;
+        let is_as_seen = self.is_as_seen(&entry, field, seen);
+        let restored = if is_as_seen { Ok(()) } else { folder.exchange(&old, name) };
+        restored.and_then(|()| folder.remove(&old)).map_err(|error| self.failed("write", error))?;
+        if !is_as_seen {
+            return Ok(self.leave("it was changed meanwhile".to_owned()));
+        }
+        Ok(true)
     }
 
     fn put_object(&mut self, folder: &Folder, name: &OsStr, fields: &Map<String, Value>) -> Result<(), ConfError> {
