@@ -14,6 +14,8 @@ mod merge;
 mod registration;
 mod sent;
 mod size;
+#[cfg(test)]
+mod tests;
 mod undoing;
 
 use std::convert::Infallible;
@@ -169,6 +171,8 @@ struct Joiner {
     agreed: Option<Properties>,
     sent: Sent,
     remote: Option<Remote>,
+    /// The znode is known to be another one; the watch will tell.
+    is_outdated: bool,
     health: watch::Receiver<Health>,
     events: mpsc::Sender<JoinEvent>,
     /// Nothing was done in this session yet: another one's znode may be what an earlier session has left.
@@ -197,6 +201,7 @@ impl Joiner {
             agreed: None,
             sent: Sent::default(),
             remote: None,
+            is_outdated: false,
             health,
             events,
             is_first: true,
@@ -250,13 +255,21 @@ impl Joiner {
         registration::ensure_farm(client, &self.joining.farm).await?;
         self.undo(client).await;
         let path: ZnodePath = self.path.parse().expect("a path and a name are a path");
-        let mut watch = DataWatch::new(client.clone(), path);
+        let mut watch = DataWatch::new(client.clone(), path.clone());
         let told = watch.next().await?;
         self.learn(client, told);
         loop {
-            self.reconcile(client).await?;
+            if !self.is_outdated {
+                self.reconcile(client).await?;
+            }
             tokio::select! {
                 told = watch.next() => self.learn(client, told?),
+                // A znode that came and went is none that the watch would tell.
+                () = sleep(FAILURE_PAUSE), if self.is_outdated => {
+                    watch = DataWatch::new(client.clone(), path.clone());
+                    let told = watch.next().await?;
+                    self.learn(client, told);
+                }
                 () = self.local.changed() => {}
                 () = next_health(&mut self.health) => {}
             }
@@ -278,6 +291,7 @@ impl Joiner {
     }
 
     fn learn(&mut self, client: &Client, told: Option<(Vec<u8>, Stat)>) {
+        self.is_outdated = false;
         self.remote = told.map(|(data, stat)| {
             let properties = Properties::decode(&data).inspect_err(|error| {
                 warn!(path = %self.path, error = %with_causes(error), "the znode holds no properties");
@@ -351,7 +365,9 @@ impl Joiner {
         }
         self.note_sent();
         // If somebody else was faster, the watch tells it.
-        let Some(stat) = registration::create(client, &self.path, &data, self.is_host()).await? else { return Ok(()) };
+        let created = registration::create(client, &self.path, &data, self.is_host()).await?;
+        self.is_outdated = created.is_none();
+        let Some(stat) = created else { return Ok(()) };
         let (owner, version) = (stat.ephemeral_owner, stat.version);
         self.registered(client, Remote { properties: Some(properties), health, owner, version }).await
     }
@@ -364,7 +380,8 @@ impl Joiner {
             Err(why) => return self.tell_failed(why).await,
         };
         self.note_sent();
-        if !registration::replace(client, &self.path, remote.version, &data).await? {
+        self.is_outdated = !registration::replace(client, &self.path, remote.version, &data).await?;
+        if self.is_outdated {
             return Ok(());
         }
         info!(path = %self.path, "the znode of an earlier session was replaced");
@@ -415,6 +432,7 @@ impl Joiner {
             self.note_sent();
             // If somebody else was faster, the watch tells it, and both changes are merged.
             let written = registration::write(client, &self.path, &data, remote.version).await?;
+            self.is_outdated = written.is_none();
             let Some(stat) = written else { return Ok(None) };
             let (owner, version) = (stat.ephemeral_owner, stat.version);
             self.remote = Some(Remote { properties: Some(properties.clone()), health, owner, version });

@@ -173,35 +173,6 @@ fn lose_session(host: &mut Running) {
 }
 
 #[test]
-fn a_change_that_was_taken_back_stays_taken_back() {
-    for (subcommand, is_both_ways) in [("join", true), ("import", false)] {
-        let fixture = Fixture::new();
-        let conf = fixture.conf();
-        fs::write(conf.join("enabled"), "0").unwrap();
-        let more = ["--name", "h", "--session-timeout", SHORT];
-        let mut joined = fixture.start(&[subcommand], &conf, &more);
-        eventually("the host is in the farm", || fixture.host("h").is_some());
-        fixture.server.stop();
-        // This is on its way when the session ends, and done when the server goes on.
-        fs::write(conf.join("enabled"), "1").unwrap();
-        lose_session(&mut joined);
-        joined.signal("STOP");
-        fs::write(conf.join("enabled"), "0").unwrap();
-        fixture.server.go_on();
-        eventually("the change was done", || fixture.has("enabled", &json!("1")));
-        joined.signal("CONT");
-        fs::write(conf.join("later"), "1").unwrap();
-        eventually("a later change is there", || fixture.has("later", &json!("1")));
-        assert!(fixture.has("enabled", &json!("0")), "{subcommand}: {:?}", fixture.host("h"));
-        assert_eq!(read(&conf.join("enabled")), "0");
-        fixture.set("enabled", "2");
-        if is_both_ways {
-            eventually("the farm is followed as before", || read(&conf.join("enabled")) == "2");
-        }
-    }
-}
-
-#[test]
 fn a_host_is_not_displaced_by_itself() {
     let fixture = Fixture::new();
     let conf = fixture.conf();
