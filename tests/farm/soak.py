@@ -288,13 +288,14 @@ def main() -> int:
     args.seed = random.SystemRandom().randrange(1 << 32) if args.seed is None else args.seed
     end_cleanly_on_sigterm()
     print(f"seed {args.seed}", flush=True)
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="farm-soak-"))
+    directory, is_kept = pathlib.Path(tempfile.mkdtemp(prefix="farm-soak-")), False
     try:
         with grange_server.Grange(Options(tick_ms=500, fsync=False)) as server:
             soak = Soak(server, directory, args.seed, args.patience)
             try:
                 print(soak.run(args.seconds))
             except Wrong as wrong:
+                is_kept = True
                 soak.tell(wrong)
                 print(f"seed {args.seed} FAILED; everything is kept in {directory}")
                 return 1
@@ -303,7 +304,9 @@ def main() -> int:
     except ServerFailed as error:
         print(error, file=sys.stderr)
         return 3
-    shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        if not is_kept:
+            shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 
