@@ -42,7 +42,7 @@ fn metric(address: SocketAddr, name: &str) -> u64 {
 async fn herd(kind: Kind, woken: &str) {
     // The assembly keeps two processors busy, and a holder that gets none for long loses the lock, as it should.
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(fixture) = Fixture::new(kind) else { return };
+    let Some(fixture) = Fixture::alone(kind) else { return };
     let path: grange_client::ZnodePath = format!("{}/herd", fixture.path).parse().unwrap();
     let first = Lock::new(&open(fixture.address, SESSION).await, path.clone(), "").acquire().await.unwrap();
     let mut waiting: JoinSet<Result<Held, LockError>> = JoinSet::new();

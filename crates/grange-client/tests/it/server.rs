@@ -113,6 +113,12 @@ impl Fixture {
         }
     }
 
+    /// One whose server nobody else uses, for who counts what that does.
+    pub(crate) fn alone(kind: Kind) -> Option<Fixture> {
+        let server = TestServer::start(kind)?;
+        Some(Fixture { address: server.address(), path: "/test".to_owned(), _server: Some(server) })
+    }
+
     /// A session that nothing happens to.
     pub(crate) async fn client(&self) -> Client {
         open(self.address, LONG_SESSION).await
