@@ -48,7 +48,8 @@ pub(crate) struct ConnectionArgs {
     verbose: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads what was written for a time.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse().map_err(|_| grange_client::SecondsError.to_string())?;
     grange_client::seconds(number).map_err(|error| error.to_string())
 }

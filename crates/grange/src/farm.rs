@@ -3,6 +3,7 @@
 mod check;
 mod exec;
 mod export;
+mod filters;
 mod follow;
 mod get;
 mod hook;

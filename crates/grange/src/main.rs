@@ -27,6 +27,7 @@ mod semaphore;
 mod serve;
 mod shell;
 mod sync;
+mod threads;
 mod tree;
 mod wait;
 mod watch;
@@ -101,11 +102,7 @@ fn main() -> ExitCode {
             _ => error.report(),
         };
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return CommandError::failure(error).context("cannot start threads").report(),
-    };
-    match runtime.block_on(run(&cx, cli.command)) {
+    match threads::run(run(&cx, cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }

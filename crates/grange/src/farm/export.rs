@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::filters::FilterArgs;
 use super::hook::{self, Hook};
 use super::lines::LineArgs;
 use super::report::{Report, State, feed_watchdog};
@@ -85,9 +86,8 @@ pub(crate) struct WhatArgs {
     template: Option<PathBuf>,
     #[command(flatten)]
     lines: LineArgs,
-    /// Only hosts that match all of these predicates, as 'enabled=1,mysql.delay<10,!maintenance'
-    #[arg(short = 'F', long, value_name = "FILTERS", default_value = "", hide_default_value = true)]
-    filters: Filter,
+    #[command(flatten)]
+    meant: FilterArgs,
     /// Write when nothing has changed for so long, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(..=DELAY_MAX_MS))]
@@ -125,7 +125,7 @@ impl WhatArgs {
             format,
             template: None,
             lines: LineArgs::default(),
-            filters,
+            meant: FilterArgs { filters },
             settle: 0,
             max_wait: None,
             min_hosts: 0,
@@ -152,7 +152,7 @@ impl WhatArgs {
             farm: self.farm.clone(),
             path: self.conf.clone(),
             form: self.form()?,
-            filter: self.filters.clone(),
+            filter: self.meant.filters.clone(),
             limits: Limits {
                 hosts_min: self.min_hosts,
                 drop_percent_max: self.max_drop,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::hook::{self, Hook};
 use super::report::{Report, State, feed_watchdog};
 use crate::command::{Request, Signals};
-use crate::connection::{self, ConnectionArgs};
+use crate::connection::{self, ConnectionArgs, seconds};
 use crate::error::CommandError;
 
 /// How many events wait to be acted on; whoever tells more waits.
@@ -81,11 +81,6 @@ pub(crate) struct HostArgs {
     farm: ZnodePath,
     /// The file or directory with the host's configuration
     conf: PathBuf,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().map_err(|_| grange_client::SecondsError.to_string())?;
-    grange_client::seconds(number).map_err(|error| error.to_string())
 }
 
 pub(crate) async fn run(connection: &ConnectionArgs, args: JoinArgs) -> Result<(), CommandError> {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use clap::Args;
 use grange_farm::events::explain;
 use grange_farm::hosts::{self, host_path};
-use grange_farm::{FieldPath, Filter, Host, Properties, leaves, text_of};
+use grange_farm::{FieldPath, Host, Properties, leaves, text_of};
 use grange_proto::ZnodePath;
 use serde_json::{Map, Value, json};
 
 use super::cannot_read;
+use super::filters::FilterArgs;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -30,16 +31,8 @@ pub(super) struct LsArgs {
     /// Print every field
     #[arg(short = 'l', long, conflicts_with = "fields")]
     long: bool,
-    /// Only hosts for which all of these hold, such as 'enabled=1,mysql.delay<10,!maintenance'
-    #[arg(
-        short = 'F',
-        long,
-        visible_alias = "filter",
-        value_name = "FILTERS",
-        default_value = "",
-        hide_default_value = true
-    )]
-    filters: Filter,
+    #[command(flatten)]
+    meant: FilterArgs,
     /// Print one JSON object per host
     #[arg(long)]
     json: bool,
@@ -49,7 +42,7 @@ pub(super) struct LsArgs {
 
 impl LsArgs {
     fn needs_properties(&self) -> bool {
-        self.long || self.json || !self.fields.is_empty() || !self.filters.is_empty()
+        self.long || self.json || !self.fields.is_empty() || !self.meant.filters.is_empty()
     }
 }
 
@@ -79,8 +72,8 @@ fn print(out: &mut Output, args: &LsArgs, mut hosts: BTreeMap<String, Host>) -> 
             eprintln!("warning: {}", harmless_line(&format!("{}: {}", host_path(&args.znode, name), explain(error))));
         }
     }
-    if !args.filters.is_empty() {
-        hosts.retain(|_, host| host.as_ref().is_ok_and(|host| args.filters.matches(host)));
+    if !args.meant.filters.is_empty() {
+        hosts.retain(|_, host| host.as_ref().is_ok_and(|host| args.meant.filters.matches(host)));
     }
     let shows_fields = args.long || !args.fields.is_empty();
     let width = if shows_fields { hosts.keys().map(|name| name.chars().count()).max().unwrap_or(0) } else { 0 };

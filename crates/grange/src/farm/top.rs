@@ -6,7 +6,7 @@ mod state;
 
 use anyhow::anyhow;
 use clap::Args;
-use grange_farm::{FieldPath, Filter};
+use grange_farm::FieldPath;
 use grange_proto::ZnodePath;
 use ratatui::crossterm::event::Event;
 use rustix::process::Signal;
@@ -16,6 +16,7 @@ use tokio::time::{Duration, interval};
 use self::feed::{Update, feed};
 use self::screen::{Keys, Screen};
 use self::state::{Next, State};
+use super::filters::FilterArgs;
 use super::follow::Follower;
 use crate::command::{Signals, ended_by};
 use crate::connection::ConnectionArgs;
@@ -43,16 +44,8 @@ pub(super) struct TopArgs {
     /// Show these fields
     #[arg(long, value_name = "FIELD,FIELD", value_delimiter = ',', default_value = "hostname")]
     fields: Vec<FieldPath>,
-    /// Only hosts for which all of these hold
-    #[arg(
-        short = 'F',
-        long,
-        visible_alias = "filter",
-        value_name = "FILTERS",
-        default_value = "",
-        hide_default_value = true
-    )]
-    filters: Filter,
+    #[command(flatten)]
+    meant: FilterArgs,
     /// The farm; it may come later
     znode: ZnodePath,
 }
@@ -65,7 +58,7 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: TopArgs
     let mut signals = Signals::catch().map_err(CommandError::failure)?;
     let mut follower = Follower::open(connection.options()?, args.znode.clone()).await?;
     let (sender, mut updates) = mpsc::channel(UPDATES_MAX);
-    let mut state = State::new(args.znode.as_str(), args.fields, args.filters);
+    let mut state = State::new(args.znode.as_str(), args.fields, args.meant.filters);
     let shown = tokio::select! {
         () = feed(&mut follower, sender) => Ok(()),
         shown = show(&mut state, &mut updates, &mut signals) => shown,

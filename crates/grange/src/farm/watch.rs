@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use grange_farm::events::{FarmEvent, Teller};
-use grange_farm::{FarmChange, FieldChange, Filter, Properties, leaves, text_of};
+use grange_farm::{FarmChange, FieldChange, Properties, leaves, text_of};
 use grange_proto::ZnodePath;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::filters::FilterArgs;
 use super::follow::Follower;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
@@ -23,20 +24,12 @@ use crate::output::{Output, harmless_line};
     after_help = "Lines: joined, left or changed, a host, and its fields or what changed in one; unreadable, if \
                         a host's data are no properties, and readable, if they are again; farm, for the farm itself. The \
                         line 'watching FARM' on standard error says that nothing is missed from then on, also over an \
-                        outage or a lost session. A host that comes back before anybody saw it missing has not left.\n\n\
+                        outage or a lost session. A host that comes back before anybody saw it missing has not left. With --filters one that comes to be meant joins, and one that is meant no longer leaves.\n\n\
                         Exit status: 0 success, 1 the wait is over without a change, 2 wrong usage, 3 failure."
 )]
 pub(super) struct WatchArgs {
-    /// Only hosts for which all of these hold; one that comes to be meant joins, one that is meant no longer leaves
-    #[arg(
-        short = 'F',
-        long,
-        visible_alias = "filter",
-        value_name = "FILTERS",
-        default_value = "",
-        hide_default_value = true
-    )]
-    filters: Filter,
+    #[command(flatten)]
+    meant: FilterArgs,
     /// Print one JSON object per change, with the time
     #[arg(long)]
     json: bool,
@@ -61,7 +54,7 @@ pub(super) async fn run(cx: &Context, connection: &ConnectionArgs, args: &WatchA
 }
 
 async fn follow(cx: &Context, args: &WatchArgs, follower: &mut Follower) -> Result<(), CommandError> {
-    let mut teller = Teller::new(args.filters.clone());
+    let mut teller = Teller::new(args.meant.filters.clone());
     let (mut count, mut is_first) = (0, true);
     let wait = args.wait.map_or(Duration::MAX, |wait| Duration::from_secs(u64::from(wait.get())));
     loop {

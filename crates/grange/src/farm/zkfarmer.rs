@@ -27,8 +27,8 @@ use super::{export, join};
 use crate::connection::{self, ConnectionArgs};
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::logging;
 use crate::output::{Output, harmless_line};
+use crate::{logging, threads};
 
 /// The exit status of whatever goes wrong, as of an exception in Python.
 const FAILED: u8 = 1;
@@ -229,13 +229,7 @@ pub(crate) fn main(cx: Context, arguments: Vec<OsString>) -> ExitCode {
     // That program only describes it, so its statuses are ours.
     let has_own_statuses = matches!(args.command, ZkfarmerCommand::Exec(_));
     let started = logging::start(&args.logging, args.log_level());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match (started, runtime) {
-        (Err(error), _) => Err(error),
-        (_, Err(error)) => Err(CommandError::failure(error).context("cannot start threads")),
-        (Ok(()), Ok(runtime)) => runtime.block_on(run(&cx, args)),
-    };
-    match result {
+    match started.and_then(|()| threads::run(run(&cx, args))) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has gone away, or an answer that is its own status.
         Err(error) if error.is_silent() || has_own_statuses => error.report(),

@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::connection::ConnectionArgs;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::logging;
+use crate::{logging, threads};
 
 /// The exit status of whatever goes wrong, as of an exception in Python.
 const FAILED: u8 = 1;
@@ -57,13 +57,7 @@ pub(crate) fn main(cx: Context, arguments: Vec<OsString>) -> ExitCode {
     let args = ZkinitreeArgs::parse_from(std::iter::once(OsString::from("zkinitree")).chain(arguments));
     let level = if args.debug { DEBUG_LEVEL } else { logging::TOOL_LEVEL };
     let started = logging::start(&args.logging, level);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match (started, runtime) {
-        (Err(error), _) => Err(error),
-        (_, Err(error)) => Err(CommandError::failure(error).context("cannot start threads")),
-        (Ok(()), Ok(runtime)) => runtime.block_on(run(&cx, args)),
-    };
-    match result {
+    match started.and_then(|()| threads::run(run(&cx, args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.report();
