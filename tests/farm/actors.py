@@ -26,6 +26,8 @@ ANSWER_SECONDS_MAX = 2.0
 LOG_TAIL = 3000
 # Between the halves of a file that is not replaced but overwritten.
 HALF_SECONDS = 0.02
+# What a program takes to get to reading, so that it is killed before that now and then.
+SLOW_SECONDS = 0.3
 # Not SIGTERM, which waits for a process that stands still.
 END_WITH_PARENT = functools.partial(end_with_parent, signal.SIGKILL)
 
@@ -87,6 +89,11 @@ class Host(Actor):
     def __init__(self, name: str, timeout: int, server: str, directory: pathlib.Path, is_directory: bool):
         self.conf = directory / (name if is_directory else f"{name}.json")
         command = ["join", "--name", name, "--session-timeout", str(timeout), FARM, str(self.conf)]
+        # A program on the host that reads what is set from outside, when it is told to. A whole file may be edited meanwhile.
+        self.seen = directory / f"{name}.seen" if is_directory else None
+        if self.seen:
+            self.seen.mkdir()
+            command += ["--changed-cmd", f"sleep {SLOW_SECONDS}; rm -f {self.seen}/*; cp {self.conf}/r* {self.seen}/ 2>/dev/null; true"]
         super().__init__(name, command, server, directory)
         self.timeout, self.is_directory = timeout, is_directory
         if is_directory:
@@ -104,14 +111,7 @@ class Host(Actor):
         """Its configuration. Raises ValueError if it is half-written."""
         if not self.is_directory:
             return json.loads(self.conf.read_text()) if self.conf.exists() else {}
-        found = {}
-        for path in self.conf.iterdir():
-            if not path.name.startswith("."):
-                try:
-                    found[path.name] = path.read_text().strip()
-                except FileNotFoundError:
-                    pass
-        return found
+        return read_directory(self.conf)
 
     def edit(self, field: str, value: str | None, in_place: bool) -> None:
         """What an administrator does with an editor."""
@@ -180,10 +180,25 @@ class Host(Actor):
             f"{self.name}: {field} was edited to {value!r}, and is {fields.get(field)!r}"
             for field, value in self.edited.items() if fields.get(field) != value
         ]
+        if self.seen:
+            seen, there = read_directory(self.seen), {field: fields[field] for field in self.possible if field in fields}
+            found += [f"{self.name}: {there} is there, and {seen} was read when it changed last"] * (seen != there)
         return found + [
             f"{self.name}: {field} is {fields.get(field)!r}, and should be one of {self.expected(field)}"
             for field in self.possible if fields.get(field) not in self.expected(field)
         ]
+
+
+def read_directory(directory: pathlib.Path) -> dict[str, str]:
+    """The texts of the files that are not hidden."""
+    found = {}
+    for path in directory.iterdir():
+        if not path.name.startswith("."):
+            try:
+                found[path.name] = path.read_text().strip()
+            except FileNotFoundError:
+                pass
+    return found
 
 
 def write(path: pathlib.Path, text: str | None, in_place: bool, halfway) -> None:
@@ -204,23 +219,36 @@ def write(path: pathlib.Path, text: str | None, in_place: bool, halfway) -> None
 
 
 class Consumer(Actor):
-    """An export of the farm."""
+    """An export of the farm, and a program that reads the file when it is told to."""
 
     def __init__(self, name: str, settle: int, server: str, directory: pathlib.Path):
-        self.file = directory / f"{name}.json"
+        self.file, self.seen = directory / f"{name}.json", directory / f"{name}.seen"
         options = ["--settle", str(settle), "--max-drop", "100", "--session-timeout", "3"]
+        options += ["--changed-cmd", f"sleep {SLOW_SECONDS}; cp {self.file} {self.seen}"]
         super().__init__(name, ["export", *options, FARM, str(self.file)], server, directory)
 
     def whole(self) -> str | None:
         try:
-            self.read()
+            self.read(self.file)
         except ValueError as error:
             return f"{self.file}: {error}"
         return None
 
-    def read(self) -> dict | None:
+    def problems(self, hosts: dict) -> list[str]:
+        """What of its file, or of what was read of it, is not like the farm."""
+        found = []
+        for path in (self.file, self.seen):
+            try:
+                if (fields := self.read(path)) != hosts:
+                    found.append(f"{path} is {fields}, the farm {hosts}")
+            except ValueError as error:
+                found.append(f"{path}: {error}")
+        return found
+
+    @staticmethod
+    def read(path: pathlib.Path) -> dict | None:
         try:
-            return json.loads(self.file.read_text())
+            return json.loads(path.read_text())
         except FileNotFoundError:
             return None
 

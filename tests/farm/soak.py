@@ -4,7 +4,8 @@
 Storms of a few seconds follow one another: edits of the hosts' configuration, sets from outside, SIGKILL and SIGSTOP of
 `grange farm join`, of `grange farm export` and of the server. After each storm everything is started again. It is quiet when the
 server answers and every host's znode belongs to a session that has a connection, as have both consumers; from then on
-everything must be right within --patience seconds, see `Soak.problems`.
+everything must be right within --patience seconds, see `Soak.problems`: configurations, znodes, files, and what programs were told
+to read of these.
 
 A seed sets what happens when, not how processes are scheduled. After a failure the directory is kept.
 Exit status: 0 everything was right; 1 not; 2 usage; 3 the server does not start.
@@ -247,8 +248,7 @@ class Soak:
                 found.append(f"{host.name}: the configuration is {conf}, the znode {znode}")
             found += host.problems(conf)
         for consumer in self.consumers:
-            if (exported := consumer.read()) != hosts:
-                found.append(f"{consumer.name}: the file is {exported}, the farm {hosts}")
+            found += consumer.problems(hosts)
         return found
 
     def run(self, seconds: float) -> str:

@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod beside;
 pub mod check;
 pub mod conf;
 mod difference;
+mod due;
 pub mod events;
 pub mod exec;
 pub mod export;
@@ -22,6 +24,7 @@ mod sessions;
 mod view;
 
 pub use difference::{FieldChange, difference, leaves};
+pub use due::DueMark;
 pub use filter::{Filter, FilterError};
 pub use hosts::Host;
 pub use hours::{Hours, HoursError};

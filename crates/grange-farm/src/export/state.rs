@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -11,12 +11,15 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::limits::{DropGuard, EARLIER_MAX, Limits};
-use crate::COMMON;
 use crate::conf::{self, Candidate, Format, differs};
 use crate::sessions::with_causes;
+use crate::{COMMON, beside};
 
 /// The largest file that is read as one of these.
 const BYTES_MAX: u64 = 64 * 1024;
+
+/// What the hidden file is called after.
+const NOTED: &str = "hosts";
 
 /// Returns a guard that knows what is known of the file at `path`; what is in it counts more than what was noted, where
 /// the format can be read.
@@ -48,16 +51,16 @@ fn hosts_in(path: &Path, format: Format) -> Option<usize> {
 /// Returns what was noted about the file at `path`.
 fn noted(path: &Path) -> Value {
     let read = || {
-        let beside = beside(path)?;
-        let is_usable = fs::metadata(&beside).is_ok_and(|found| found.is_file() && found.len() <= BYTES_MAX);
-        serde_json::from_slice(&is_usable.then(|| fs::read(beside).ok()).flatten()?).ok()
+        let noted = beside::hidden(path, NOTED)?;
+        let is_usable = fs::metadata(&noted).is_ok_and(|found| found.is_file() && found.len() <= BYTES_MAX);
+        serde_json::from_slice(&is_usable.then(|| fs::read(noted).ok()).flatten()?).ok()
     };
     read().unwrap_or_default()
 }
 
 /// Notes how many hosts the file at `path` has now, and what it had within the window.
 pub(super) fn remember(path: &Path, hosts: usize, guard: &DropGuard) {
-    let Some(beside) = beside(path) else { return };
+    let Some(file) = beside::hidden(path, NOTED) else { return };
     let mut noted = json!({ "hosts": hosts });
     let (now, now_s) = (Instant::now(), unix_seconds());
     let earlier: Vec<_> =
@@ -66,8 +69,8 @@ pub(super) fn remember(path: &Path, hosts: usize, guard: &DropGuard) {
         noted["earlier"] = Value::from(earlier);
     }
     let bytes = format!("{noted}\n");
-    let written = match differs(&beside, bytes.as_bytes()) {
-        Ok(true) => Candidate::new(&beside, bytes.as_bytes()).and_then(Candidate::install),
+    let written = match differs(&file, bytes.as_bytes()) {
+        Ok(true) => Candidate::new(&file, bytes.as_bytes()).and_then(Candidate::install),
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
@@ -78,19 +81,14 @@ pub(super) fn remember(path: &Path, hosts: usize, guard: &DropGuard) {
 
 /// Forgets what was noted, because nobody notes it any more.
 pub(super) fn forget(path: &Path) {
-    if let Some(beside) = beside(path) {
+    if let Some(noted) = beside::hidden(path, NOTED) {
         // Mostly there is none.
-        let _ = fs::remove_file(beside);
+        let _ = fs::remove_file(noted);
     }
 }
 
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn beside(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    Some(path.with_file_name(format!(".{name}.grange-hosts")))
 }
 
 #[cfg(test)]

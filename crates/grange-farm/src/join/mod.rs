@@ -20,6 +20,7 @@ mod undoing;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grange_client::recipes::{DataWatch, RecipeError};
@@ -35,6 +36,7 @@ use self::merge::{Winner, merge};
 use self::sent::Sent;
 use crate::COMMON;
 use crate::conf::{ConfError, Format};
+use crate::due::DueMark;
 use crate::properties::{FieldPath, Properties};
 use crate::sessions::{connect_at_last, with_causes};
 
@@ -69,6 +71,8 @@ pub struct Joining {
     pub format: Format,
     /// Which way changes go.
     pub direction: Direction,
+    /// Is set before the configuration is changed on this host, and cleared by whoever has run a command for that.
+    pub due: Option<Arc<DueMark>>,
     /// What the property `hostname` is set to at the start.
     pub hostname: Option<String>,
     /// The field that says whether the host is well, with the value for each; it is not in the configuration. `None`: a
@@ -530,11 +534,16 @@ impl Joiner {
 
     /// Writes the configuration of this host; returns why that is not possible now.
     async fn write_local(&mut self, properties: &Properties) -> Result<(), String> {
+        let due = self.joining.due.as_ref().map(|due| (due, due.is_set(), due.set()));
         match self.local.write(properties) {
-            Ok(is_changed) => {
-                if is_changed {
-                    // Fails only if nobody is interested.
-                    let _ = self.events.send(JoinEvent::LocalChanged).await;
+            Ok(true) => {
+                // Fails only if nobody is interested.
+                let _ = self.events.send(JoinEvent::LocalChanged).await;
+                Ok(())
+            }
+            Ok(false) => {
+                if let Some((due, false, change)) = due {
+                    due.clear(change);
                 }
                 Ok(())
             }

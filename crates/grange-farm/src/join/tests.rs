@@ -13,6 +13,7 @@ fn properties(value: Value) -> Properties {
 
 fn joiner(path: PathBuf, direction: Direction) -> Joiner {
     let joining = Joining {
+        due: None,
         farm: "/farm".parse().unwrap(),
         name: Some("h".to_owned()),
         path,

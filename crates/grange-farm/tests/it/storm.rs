@@ -60,6 +60,7 @@ async fn a_host_that_joins_costs_one_read_and_a_file_is_written_once_per_settle_
     let mut hosts = JoinSet::new();
     for index in 0..HOSTS {
         let joining = Joining {
+            due: None,
             farm: farm.clone(),
             name: Some(format!("h{index:04}")),
             path: conf.clone(),

@@ -211,7 +211,7 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
     let environment =
         vec![("GRANGE_FARM", args.what.farm.to_string()), ("GRANGE_CONF", args.what.conf.display().to_string())];
     let mut service = Service {
-        hook: &Hook::new(args.changed_cmd.clone(), environment.clone()),
+        hook: &Hook::new(args.changed_cmd.clone(), &args.what.conf, environment.clone()),
         report: Report::new(args.status_file.clone()),
         environment,
         args: &args,
@@ -414,6 +414,9 @@ impl Service<'_> {
             return Attempt::Kept(State::Failed, why);
         }
         let hosts = prepared.hosts;
+        if let Some(due) = self.hook.due() {
+            due.set();
+        }
         if let Err(error) = exporter.install(prepared) {
             let advice = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             return Attempt::Kept(State::Failed, with_causes(&error) + &advice);

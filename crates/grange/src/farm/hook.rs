@@ -1,8 +1,11 @@
 //! The command that is run after changes: one at a time, and once more after the last one.
 
 use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use grange_farm::DueMark;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -22,11 +25,24 @@ pub(super) struct Hook {
     command: Option<String>,
     environment: Vec<(&'static str, String)>,
     changes: Notify,
+    due: Option<Arc<DueMark>>,
 }
 
 impl Hook {
-    pub(super) fn new(command: Option<String>, environment: Vec<(&'static str, String)>) -> Hook {
-        Hook { command, environment, changes: Notify::new() }
+    /// A command that is run for changes of the file at `path`; at once if an earlier process has left that to be done.
+    pub(super) fn new(command: Option<String>, path: &Path, environment: Vec<(&'static str, String)>) -> Hook {
+        let due = command.is_some().then(|| Arc::new(DueMark::of(path)));
+        let hook = Hook { command, environment, changes: Notify::new(), due };
+        if hook.due.as_ref().is_some_and(|due| due.is_set()) {
+            info!("the command for changes is run for what had changed before this start");
+            hook.changed();
+        }
+        hook
+    }
+
+    /// Returns what is to be set before the file is changed; `None` if there is no command.
+    pub(super) fn due(&self) -> Option<&Arc<DueMark>> {
+        self.due.as_ref()
     }
 
     /// Has the command run, again if it runs already.
@@ -72,6 +88,7 @@ impl Hook {
     /// Runs the command to its end; `over_at` is until when, once we are asked to end.
     async fn run_once(&self, signals: &mut Signals, other: &mut impl FnMut(Request), over_at: &mut Option<Instant>) {
         let Some(command) = &self.command else { return };
+        let change = self.due.as_ref().map(|due| (due, due.last()));
         let mut child = match start(command, &self.environment) {
             Ok(child) => child,
             Err(error) => return warn!(%error, "cannot run the shell"),
@@ -95,6 +112,10 @@ impl Hook {
                 },
             }
         };
+        // One that somebody has ended is run again at the next start.
+        if let (false, Some((due, change))) = (is_told || matches!(status, Status::Killed(_)), change) {
+            due.clear(change);
+        }
         if status.is_success() {
             info!("the command for changes has been run");
         } else {

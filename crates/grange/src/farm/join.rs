@@ -130,6 +130,7 @@ impl HostArgs {
             path: self.conf.clone(),
             format,
             direction,
+            due: None,
             hostname,
             health_field: self.health_field.clone(),
         })
@@ -154,7 +155,7 @@ pub(super) async fn keep(
     direction: Direction,
     changed_cmd: Option<String>,
 ) -> Result<(), CommandError> {
-    let joining = args.joining(direction)?;
+    let mut joining = args.joining(direction)?;
     let mut signals = Signals::catch().map_err(CommandError::failure)?;
     let mut report = Report::new(args.status_file.clone());
     let environment = vec![
@@ -162,7 +163,8 @@ pub(super) async fn keep(
         ("GRANGE_HOST", joining.name.clone().unwrap_or_else(|| COMMON.to_owned())),
         ("GRANGE_CONF", joining.path.display().to_string()),
     ];
-    let hook = Hook::new(changed_cmd, environment.clone());
+    let hook = Hook::new(changed_cmd, &joining.path, environment.clone());
+    joining.due = hook.due().cloned();
     let first = if args.health_cmd.is_some() { Health::Unknown } else { Health::Well };
     let (tell_health, health) = watch::channel(first);
     let (tell_event, mut events) = mpsc::channel(EVENTS_MAX);

@@ -449,6 +449,39 @@ fn the_last_change_before_the_end_is_followed_by_a_run() {
 }
 
 #[test]
+fn the_command_is_run_by_the_next_start_if_this_one_is_killed() {
+    let fixture = Fixture::new();
+    fixture.host("a", "{}");
+    let (file, log, hold) = (fixture.path("farm.json"), fixture.path("log"), fixture.path("hold"));
+    let command = format!("echo run >> {}; while test -e {}; do sleep 0.05; done", log.display(), hold.display());
+    let runs = || read(&log).lines().count();
+    let mark = fixture.path(".farm.json.grange-due");
+    for (number, signals) in [&["KILL"][..], &["TERM", "TERM"]].into_iter().enumerate() {
+        fs::write(&hold, "").unwrap();
+        fixture.shell(&["set", "/farm/a", &format!(r#"{{"n": {number}}}"#)]);
+        let exported = fixture.export(&file, &["--settle", "0", "-c", &command]);
+        eventually("the command runs", || runs() == 2 * number + 1);
+        for signal in signals {
+            exported.signal(signal);
+        }
+        exported.end();
+        fs::remove_file(&hold).unwrap();
+        let exported = fixture.export(&file, &["--settle", "0", "-c", &command]);
+        eventually("the command was run again, without a change", || runs() == 2 * number + 2 && !mark.exists());
+        exported.signal("TERM");
+        assert_eq!(exported.end().status, Some(0));
+        assert_eq!(fixture.once(&file, &["-c", &command]).status, Some(0));
+        assert_eq!(runs(), 2 * number + 2, "it has been run for that");
+    }
+    // For cron.
+    fs::write(&mark, "").unwrap();
+    assert_eq!(fixture.once(&file, &[]).status, Some(0));
+    assert!(mark.exists(), "who has no command has not run it");
+    assert_eq!(fixture.once(&file, &["-c", &command]).status, Some(0));
+    assert!(runs() == 5 && !mark.exists());
+}
+
+#[test]
 fn times_have_bounds() {
     let fixture = Fixture::new();
     let file = fixture.path("farm.json");

@@ -385,6 +385,25 @@ fn a_host_leaves_at_once_though_its_command_runs() {
 }
 
 #[test]
+fn a_command_that_was_killed_is_run_at_the_next_start() {
+    let fixture = Fixture::new();
+    let (conf, log, hold) = (fixture.path("conf.json"), fixture.path("log"), fixture.path("hold"));
+    fs::write(&conf, r#"{"a": "1"}"#).unwrap();
+    fs::write(&hold, "").unwrap();
+    let command = format!("echo run >> {}; while test -e {}; do sleep 0.05; done", log.display(), hold.display());
+    let joined = fixture.join(&conf, &["--changed-cmd", &command]);
+    eventually("the command runs", || read(&log) == "run\n");
+    joined.signal("KILL");
+    joined.end();
+    fs::remove_file(&hold).unwrap();
+    let joined = fixture.join(&conf, &["--changed-cmd", &command]);
+    let mark = fixture.path(".conf.json.grange-due");
+    eventually("it is run again, though nothing changes", || read(&log) == "run\nrun\n" && !mark.exists());
+    joined.signal("TERM");
+    assert_eq!(joined.end().status, Some(0));
+}
+
+#[test]
 fn a_fast_restart_is_not_seen_while_health_is_not_known() {
     let fixture = Fixture::new();
     let (conf, answer) = (fixture.path("conf.json"), fixture.path("answer"));
