@@ -15,11 +15,11 @@ import sys
 import tempfile
 import time
 
-from servers import Apache, Grange, Options, ServerFailed, ServerProcess, end_cleanly_on_sigterm
+from servers import Options, ServerFailed, ServerProcess, end_cleanly_on_sigterm
 from grange_server import binary
+from server_kinds import SERVERS
 
 REFERENCE = "/usr/share/zookeeper/bin/zkCli.sh"
-KINDS: dict[str, type[ServerProcess]] = {"grange": Grange, "apache": Apache}
 FOLDERS = 100
 
 
@@ -46,7 +46,7 @@ def fill(server: ServerProcess, count: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", choices=list(KINDS), default="grange", help="on which server (default grange)")
+    parser.add_argument("--server", choices=SERVERS, default="grange", help="on which server (default grange)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--znodes", type=int, default=100_000)
     args = parser.parse_args()
@@ -60,7 +60,7 @@ def main() -> int:
         try:
             for _ in range(args.rounds):
                 for client, program in clients.items():
-                    with KINDS[args.server](Options(fsync=False)) as server:
+                    with SERVERS[args.server](Options(fsync=False)) as server:
                         start = [program, "-server", server.address_text]
                         fill(server, args.znodes)
                         for row in ("get /", "ls -R /tree", "deleteall /tree"):

@@ -14,16 +14,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 
 from server_process import end_with_parent  # noqa: E402
+from with_kazoo import Wrong  # noqa: E402
 
 FARM = "/services/db"
 PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.03
 SHORT_TIMEOUT = "2"
 EXPORTS = ("like", "grange", "zkfarmer")
-
-
-class Wrong(Exception):
-    """Something is not as it should be."""
 
 
 class Site:

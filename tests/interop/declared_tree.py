@@ -9,17 +9,12 @@ Exit status: 0 as expected; 1 not; 2 usage; 3 a server or kazoo could not be set
 """
 from __future__ import annotations
 
-import argparse
-import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 
-from apache import Apache
-from grange_server import Grange, binary
-from kazoo_suite import prepare
-from server_process import ServerFailed, ServerProcess, end_cleanly_on_sigterm
+from grange_server import binary
+from with_kazoo import Place, Wrong, main
 
 HERE = pathlib.Path(__file__).resolve().parent
 SECONDS_MAX = 120
@@ -57,18 +52,13 @@ makepath=true
 MORE = "[user3]\npasswd=changed\n[/admin/none]\nc=user2\n"
 
 
-class Failed(Exception):
-    """Something is not as expected."""
-
-
 class Site:
     """A directory with declarations, the server they are for, and both programs."""
 
-    def __init__(self, directory: pathlib.Path, server: ServerProcess, kazoo: tuple[pathlib.Path, pathlib.Path]):
-        self.directory = directory
-        self.server = server
-        self._python, self._kazoo_source = kazoo
-        self._link = directory / "zkinitree"
+    def __init__(self, place: Place):
+        self.directory, self.server = place.directory, place.server
+        self._python, self._environment = place.python, place.environment
+        self._link = self.directory / "zkinitree"
         self._link.symlink_to(binary())
 
     def put(self, name: str, text: str) -> None:
@@ -78,25 +68,24 @@ class Site:
 
     def _run(self, command: list[str], **environment: str) -> str:
         done = subprocess.run(
-            command, cwd=self.directory, env=dict(os.environ, **environment), stdin=subprocess.DEVNULL,
+            command, cwd=self.directory, env=dict(self._environment, **environment), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=SECONDS_MAX,
         )
         if done.returncode != 0:
-            raise Failed(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise Wrong(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
 
     def zkinitree(self, files: str) -> None:
         printed = self._run([str(self._link), f"--configfiles={files}", "--servers", self.server.address_text])
         if printed:
-            raise Failed(f"zkinitree prints {printed!r}")
+            raise Wrong(f"zkinitree prints {printed!r}")
 
     def tree(self, *arguments: str, chroot: str = "") -> str:
         servers = self.server.address_text + chroot
         return self._run([binary(), "tree", *arguments], GRANGE_SERVERS=servers, GRANGE_AUTH="digest:root:admin")
 
     def kazoo(self, *arguments: str) -> None:
-        command = [str(self._python), str(HERE / "declared_tree_kazoo.py"), self.server.address_text, *arguments]
-        self._run(command, PYTHONPATH=str(self._kazoo_source), PYTHONDONTWRITEBYTECODE="1")
+        self._run([self._python, str(HERE / "declared_tree_kazoo.py"), self.server.address_text, *arguments])
 
 
 def acls_are_those_of_the_rules(site: Site) -> None:
@@ -120,33 +109,15 @@ def copies_are_equal(site: Site) -> None:
     site.kazoo("compare", "/odd", "/copy/odd")
     again = site.tree("apply", "odd.toml", "--allow-lockout", chroot="/copy")
     if again != "nothing to do\n":
-        raise Failed(f"a second apply has something to do: {again}")
+        raise Wrong(f"a second apply has something to do: {again}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", choices=("grange", "apache"), default="grange")
-    default_cache = HERE.parents[1] / "target" / "interop"
-    parser.add_argument("--cache", type=pathlib.Path, default=default_cache, help=f"default {default_cache}")
-    args = parser.parse_args()
-    end_cleanly_on_sigterm()
-    try:
-        args.cache.mkdir(parents=True, exist_ok=True)
-        kazoo = prepare(args.cache)
-        kind = {"grange": Grange, "apache": Apache}[args.server]
-        with kind() as server, tempfile.TemporaryDirectory(prefix="interop-tree-") as directory:
-            site = Site(pathlib.Path(directory), server, kazoo)
-            for test in (acls_are_those_of_the_rules, copies_are_equal):
-                test(site)
-                print(f"{test.__name__.replace('_', ' ')}: yes")
-    except Failed as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    except (ServerFailed, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
-        return 3
-    return 0
+def declared_tree(place: Place) -> None:
+    site = Site(place)
+    for test in (acls_are_those_of_the_rules, copies_are_equal):
+        test(site)
+        print(f"{test.__name__.replace('_', ' ')}: yes")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, declared_tree))

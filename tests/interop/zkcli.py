@@ -24,12 +24,11 @@ import sys
 import tempfile
 import time
 
-from apache import Apache
-from grange_server import Grange, binary
+from grange_server import binary
 from server_process import Options, ServerFailed, ServerProcess, end_cleanly_on_sigterm
+from server_kinds import SERVERS
 
 REFERENCE = pathlib.Path("/usr/share/zookeeper/bin/zkCli.sh")
-SERVERS: dict[str, type[ServerProcess]] = {"grange": Grange, "apache": Apache}
 RUN_SECONDS_MAX = 60.0
 
 # One session. Commands whose output Apache's leaves to luck, or on which it dies with a stack trace, are not here:
