@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType as Kind, Mode, OFlags, RenameFlags, Stat
 use rustix::io::Errno;
 
 use super::DEPTH_MAX;
+use super::predecessor::Predecessor;
 
 /// What the names of temporary files begin with.
 pub(super) const TEMPORARY_PREFIX: &str = ".grange-";
@@ -52,6 +53,17 @@ impl Folder {
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         flags.set(OFlags::NOFOLLOW, links == Links::Keep);
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Returns a handle by which a file cannot be read, so that whoever sees its name gets one; `None` if nothing is there.
+    pub(super) fn handle(&self, name: &OsStr, links: Links) -> io::Result<Option<OwnedFd>> {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, links == Links::Keep);
+        match rustix::fs::openat(&self.0, name, flags, Mode::empty()) {
+            Ok(handle) => Ok(Some(handle)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn own_stat(&self) -> io::Result<Stat> {
@@ -259,16 +271,16 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// Makes a file; `like` is what it is to replace, whose permissions and owner it gets.
-    pub(super) fn file(folder: &Folder, extension: &str, like: Option<&Stat>) -> io::Result<Temporary> {
+    /// Makes a file that is to replace another one, or none.
+    pub(super) fn file(folder: &Folder, extension: &str, old: Option<&Predecessor>) -> io::Result<Temporary> {
         // Nobody may read what only the old file's readers might, not even for a moment.
-        let mode = Mode::from_raw_mode(if like.is_some() { 0o600 } else { 0o666 });
+        let mode = Mode::from_raw_mode(if old.is_some() { 0o600 } else { 0o666 });
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let temporary = Temporary::make(folder, extension, |name| {
             Ok(File::from(rustix::fs::openat(&folder.0, name, flags, mode)?))
         })?;
-        if let Some(like) = like {
-            temporary.become_like(like)?;
+        if let Some(old) = old {
+            old.pass_on(&temporary.file)?;
         }
         Ok(temporary)
     }
@@ -300,21 +312,6 @@ impl Temporary {
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
-    }
-
-    fn become_like(&self, like: &Stat) -> io::Result<()> {
-        let own = rustix::fs::fstat(&self.file)?;
-        if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid) {
-            let owner = rustix::fs::Uid::from_raw(like.st_uid);
-            let group = rustix::fs::Gid::from_raw(like.st_gid);
-            match rustix::fs::fchown(&self.file, Some(owner), Some(group)) {
-                // Only root may give a file away; others keep the group if they are in it.
-                Err(Errno::PERM) => drop(rustix::fs::fchown(&self.file, None, Some(group))),
-                other => other?,
-            }
-        }
-        // What runs with its owner's rights must not get its contents from elsewhere.
-        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(like.st_mode & 0o777))?)
     }
 
     pub(super) fn name(&self) -> &OsStr {

@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, Stat};
+use rustix::fs::OFlags;
 
 use super::FILE_BYTES_MAX;
-use super::folder::{Folder, Links, Temporary, kind, name_of_kind, name_of_type};
+use super::folder::{Folder, Links, Temporary, name_of_kind, name_of_type};
+use super::predecessor::Predecessor;
 
 /// How many links may lie on the way to a file, as in the system's own look-ups.
 const LINKS_MAX: usize = 40;
@@ -82,9 +83,8 @@ impl InstallError {
 
 /// A file beside the one that it may replace. Unless it is installed, it goes when this is dropped.
 ///
-/// It has the permissions of the old file and, as far as this process may, its owner and group; without an old file,
-/// those that any new file gets. Access control lists are not taken over. A target that is a link stands for what it
-/// points to.
+/// It has the permissions of the old file, with its access control list, and, as far as this process may, its owner, group
+/// and label; without an old file, those that any new file gets. A target that is a link stands for what it points to.
 #[derive(Debug)]
 pub struct Candidate {
     temporary: Temporary,
@@ -104,10 +104,10 @@ impl Candidate {
             }
             _ => InstallError::io("open", directory)(error),
         })?;
-        let like = replaceable(&folder, &target)?;
+        let old = replaceable(&folder, &target)?;
         folder.remove_leftovers().map_err(InstallError::io("list", directory))?;
         let io = || InstallError::io("write a file beside", &target);
-        let mut temporary = Temporary::file(&folder, &extension(&target), like.as_ref()).map_err(io())?;
+        let mut temporary = Temporary::file(&folder, &extension(&target), old.as_ref()).map_err(io())?;
         temporary.fill(bytes).map_err(io())?;
         let path = directory.join(temporary.name());
         Ok(Candidate { temporary, folder, path, target })
@@ -217,11 +217,12 @@ fn file_name(target: &Path) -> Result<&OsStr, InstallError> {
 }
 
 /// Looks at what is to be replaced: a file, or nothing.
-fn replaceable(folder: &Folder, target: &Path) -> Result<Option<Stat>, InstallError> {
-    let there = folder.stat(file_name(target)?, Links::Keep).map_err(InstallError::io("look at", target))?;
-    match there.as_ref().map(kind).and_then(name_of_kind) {
+fn replaceable(folder: &Folder, target: &Path) -> Result<Option<Predecessor>, InstallError> {
+    let old = Predecessor::find(folder, file_name(target)?, Links::Keep);
+    let old = old.map_err(InstallError::io("look at", target))?;
+    match old.as_ref().map(Predecessor::kind).and_then(name_of_kind) {
         Some(found) => Err(InstallError::NotAFile { path: target.to_owned(), found }),
-        None => Ok(there),
+        None => Ok(old),
     }
 }
 

@@ -14,6 +14,7 @@ mod format;
 mod install;
 mod lines;
 mod php;
+mod predecessor;
 mod projection;
 mod render;
 mod rendered;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::read::{Entry, FIELD_BYTES_MAX, Reader};
 use crate::conf::folder::{Folder, Links, Temporary, kind};
+use crate::conf::predecessor::Predecessor;
 use crate::conf::{ConfError, Format, Problem, Read, Written};
 use crate::properties::Properties;
 
@@ -172,8 +173,9 @@ impl Writer<'_> {
         (field, seen): (&str, Seen<'_>),
     ) -> Result<bool, ConfError> {
         // A link gives its file's permissions to what takes its place.
-        let like = folder.stat(name, Links::Follow).ok().flatten().filter(|stat| kind(stat) == FileType::RegularFile);
-        let filled = Temporary::file(folder, "", like.as_ref()).and_then(|mut file| {
+        let old = Predecessor::find(folder, name, Links::Follow).ok().flatten();
+        let old = old.filter(|old| old.kind() == FileType::RegularFile);
+        let filled = Temporary::file(folder, "", old.as_ref()).and_then(|mut file| {
             file.fill(text.as_bytes())?;
             Ok(file)
         });
