@@ -110,7 +110,8 @@ impl Predecessor {
         let mut value = Vec::with_capacity(XATTR_BYTES_MAX);
         match rustix::fs::getxattr(self.path(), name, rustix::buffer::spare_capacity(&mut value)) {
             Ok(_) => Ok(Some(value)),
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+            // The last one: no /proc is mounted here.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }
     }
