@@ -1,12 +1,12 @@
-//! A directory by its handle, and files that appear in it whole or not at all.
+//! A directory by its handle.
 //!
 //! Whoever may write to a directory may exchange anything in it at any time, so names are single components and are
 //! resolved from the handle, and links are followed only where that is asked for.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, FileType, TryLockError};
+use std::fs::{File, FileType};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -17,13 +17,12 @@ use rustix::fs::{AtFlags, Dir, FileType as Kind, Mode, OFlags, RenameFlags, Stat
 use rustix::io::Errno;
 
 use super::DEPTH_MAX;
-use super::predecessor::Predecessor;
 
 /// What the names of temporary files begin with.
 pub(super) const TEMPORARY_PREFIX: &str = ".grange-";
 
 /// How many names are tried for a temporary file before its creation fails.
-const NAME_TRIES_MAX: usize = 1000;
+pub(super) const NAME_TRIES_MAX: usize = 1000;
 
 /// A directory.
 #[derive(Debug, Clone)]
@@ -103,6 +102,14 @@ impl Folder {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666))?;
         Ok(())
+    }
+
+    /// Makes a file and opens it for writing.
+    ///
+    /// Errors: `AlreadyExists`, and those of the system.
+    pub(super) fn new_file(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, mode)?))
     }
 
     /// Gives what is there by a name another one, in place of what has that one.
@@ -259,105 +266,6 @@ fn is_temporary(name: &OsStr) -> bool {
     numbers.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number))
 }
 
-/// A file or directory under a temporary name, which goes when this is dropped.
-///
-/// It is locked, so that others know that it is no leftover.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    folder: Folder,
-    name: OsString,
-    file: File,
-    is_done: bool,
-}
-
-impl Temporary {
-    /// Makes a file that is to replace another one, or none.
-    pub(super) fn file(folder: &Folder, extension: &str, old: Option<&Predecessor>) -> io::Result<Temporary> {
-        // Nobody may read what only the old file's readers might, not even for a moment.
-        let mode = Mode::from_raw_mode(if old.is_some() { 0o600 } else { 0o666 });
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let temporary = Temporary::make(folder, extension, |name| {
-            Ok(File::from(rustix::fs::openat(&folder.0, name, flags, mode)?))
-        })?;
-        if let Some(old) = old {
-            old.pass_on(&temporary.file)?;
-        }
-        Ok(temporary)
-    }
-
-    /// Makes a directory.
-    pub(super) fn folder(folder: &Folder) -> io::Result<Temporary> {
-        Temporary::make(folder, "", |name| {
-            folder.make_folder(name)?;
-            folder.open_file(name, Links::Keep)
-        })
-    }
-
-    fn make(folder: &Folder, extension: &str, make: impl Fn(&OsStr) -> io::Result<File>) -> io::Result<Temporary> {
-        for _ in 0..NAME_TRIES_MAX {
-            let name = temporary_name(extension);
-            let file = match make(&name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                made => made?,
-            };
-            // Who removes leftovers may have come between; then this one is going, and another is made. A file system
-            // without locks has no such removers either.
-            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-                continue;
-            }
-            let made = rustix::fs::fstat(file.as_fd())?;
-            let is_there = folder.stat(&name, Links::Keep)?.is_some_and(|there| there.st_ino == made.st_ino);
-            if is_there {
-                return Ok(Temporary { folder: folder.clone(), name, file, is_done: false });
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
-    }
-
-    pub(super) fn name(&self) -> &OsStr {
-        &self.name
-    }
-
-    /// Writes the file, up to the disk.
-    pub(super) fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
-        io::Write::write_all(&mut self.file, bytes)?;
-        self.file.sync_all()
-    }
-
-    /// Returns the directory that this is.
-    pub(super) fn as_folder(&self) -> io::Result<Folder> {
-        self.folder.open_folder(&self.name, Links::Keep)
-    }
-
-    /// Gives it its name, in place of what is no directory.
-    pub(super) fn put(mut self, name: &OsStr) -> io::Result<()> {
-        self.folder.rename(&self.name, name)?;
-        self.is_done = true;
-        Ok(())
-    }
-
-    /// Lets it change places with what has its name, and returns the name which that has now.
-    pub(super) fn swap(mut self, name: &OsStr) -> io::Result<OsString> {
-        self.folder.exchange(&self.name, name)?;
-        self.is_done = true;
-        Ok(std::mem::take(&mut self.name))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let is_folder = self.file.metadata().is_ok_and(|metadata| metadata.is_dir());
-        let removed =
-            if is_folder { self.folder.dispose(&self.name, None).map(|_| ()) } else { self.folder.remove(&self.name) };
-        if let Err(error) = removed {
-            tracing::debug!(name = %self.name.display(), %error, "a temporary file stays");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,27 +278,5 @@ mod tests {
         {
             assert!(!is_temporary(OsStr::new(name)), "{name}");
         }
-    }
-
-    #[test]
-    fn leftovers_go_and_files_in_the_making_stay() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = |name: &str| temp.path().join(name);
-        std::fs::write(path(".grange-7-1.json"), "").unwrap();
-        std::fs::create_dir_all(path(".grange-7-2/a/b")).unwrap();
-        std::fs::write(path(".grange-7-2/a/c"), "").unwrap();
-        std::fs::create_dir_all(path(".grange-7-3/a/.git")).unwrap();
-        std::os::unix::fs::symlink("/etc", path(".grange-7-4")).unwrap();
-        std::fs::write(path(".grange-notes"), "").unwrap();
-        let folder = Folder::open(temp.path()).unwrap();
-        let making = Temporary::file(&folder, "", None).unwrap();
-        folder.remove_leftovers().unwrap();
-        let names = folder.names().unwrap();
-        let mut expected = vec![".kept-1", ".grange-7-4", ".grange-notes", making.name().to_str().unwrap()];
-        expected.sort_unstable();
-        assert_eq!(names, expected);
-        assert!(path(".kept-1/a/.git").is_dir());
-        drop(making);
-        assert_eq!(folder.names().unwrap(), [".grange-7-4", ".grange-notes", ".kept-1"]);
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::FILE_BYTES_MAX;
-use super::folder::{Folder, Links, Temporary, name_of_kind, name_of_type};
+use super::folder::{Folder, Links, name_of_kind, name_of_type};
 use super::predecessor::Predecessor;
+use super::temporary::Temporary;
 
 /// How many links may lie on the way to a file, as in the system's own look-ups.
 const LINKS_MAX: usize = 40;

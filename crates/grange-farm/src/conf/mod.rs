@@ -20,6 +20,7 @@ mod render;
 mod rendered;
 mod strict;
 mod template;
+mod temporary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};

@@ -8,8 +8,9 @@ use rustix::fs::FileType;
 use serde_json::{Map, Value};
 
 use super::read::{Entry, FIELD_BYTES_MAX, Reader};
-use crate::conf::folder::{Folder, Links, Temporary, kind};
+use crate::conf::folder::{Folder, Links, kind};
 use crate::conf::predecessor::Predecessor;
+use crate::conf::temporary::Temporary;
 use crate::conf::{ConfError, Format, Problem, Read, Written};
 use crate::properties::Properties;
 
