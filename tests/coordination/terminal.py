@@ -101,8 +101,10 @@ def run(environment: dict[str, str]) -> None:
 
     shell = Terminal(["bash", "--norc", "--noprofile", "-i"], dict(environment, PS1="prompt> "))
     shell.until("prompt>")
-    shell.type(" ".join(lock) + " -- sh -c 'echo read''y; read line; echo got $line'\n")
-    shell.until("ready")
+    shell.type(" ".join(lock) + " -- sh -c 'read first; echo it re''ads; read line; echo got $line'\n")
+    # Once it reads it has been given the terminal, which takes back a stop of before.
+    shell.type("it is there\n")
+    shell.until("it reads")
     shell.type("\x1a")
     shell.until("Stopped")
     shell.until("prompt>")

@@ -1,6 +1,7 @@
 //! Four-letter words as an operator's tools send them.
 
 use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 use grange_server::config::Key;
@@ -8,6 +9,8 @@ use grange_server::config::Key;
 use crate::client::{Client, start};
 
 const EPHEMERAL: i32 = 1;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn ask(address: SocketAddr, word: &[u8]) -> String {
     let mut client = Client::connect(address);
@@ -76,7 +79,12 @@ fn words_about_clients_read_like_apaches() {
         dump.contains(&format!("ephemeral nodes dump:\nSessions with Ephemerals (1):\n{session}:\n\t/a/e\n")),
         "{dump}"
     );
-    let srvr = ask(address, b"srvr");
+    // The connections of the words before are closed when the server has noticed.
+    let deadline = Instant::now() + PATIENCE;
+    let srvr = std::iter::repeat_with(|| ask(address, b"srvr"))
+        .take_while(|_| Instant::now() < deadline)
+        .find(|srvr| srvr.contains("Connections: 2\n"))
+        .expect("one for the client and one for the word");
     let figures: String =
         srvr.lines().skip(2).filter(|line| !line.starts_with("Outst")).map(|line| line.to_owned() + "\n").collect();
     check(
