@@ -4,98 +4,179 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::OFlags;
 use tracing::warn;
 
 use crate::beside;
 
-/// A mark beside a file: the command for its changes has not been run for the last one. It outlives this process, so that the
-/// next one runs the command though the file does not change any more.
+/// What the mark is called in a directory, and after what beside a file.
+const INSIDE: &str = ".grange-due";
+const WHAT: &str = "due";
+
+/// A mark that the command for changes of a file has not been run for the last one. It outlives this process, so that the next
+/// one runs the command though the file does not change any more.
 ///
 /// It need not outlive the machine, whose programs all read the file anew, so nothing waits for the disk.
 #[derive(Debug)]
 pub struct DueMark {
-    /// `None` if the file has no name that one could be made of.
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// How many changes there were.
+    changes: u64,
+    /// For how many of them a command has come to its end.
+    followed: u64,
+    /// The file is being written: a command that runs now may see less than the next change.
+    is_writing: bool,
+    /// Where the mark is.
     mark: Option<PathBuf>,
-    /// How many changes there were. Also held while the mark comes and goes.
-    changes: Mutex<u64>,
 }
 
 impl DueMark {
-    /// Returns the mark for the file or directory at `path`, set or not.
+    /// Returns the mark for the file or directory at `path`, with what an earlier process has left.
     pub fn of(path: &Path) -> DueMark {
-        DueMark { mark: beside::hidden(path, "due"), changes: Mutex::new(0) }
+        let mark = places(path).into_iter().find(|place| fs::symlink_metadata(place).is_ok());
+        let state = State { changes: u64::from(mark.is_some()), followed: 0, is_writing: false, mark };
+        DueMark { path: path.to_owned(), state: Mutex::new(state) }
     }
 
-    /// Tells whether the command is still to be run.
+    /// Tells whether the command is still to be run for a change.
     pub fn is_set(&self) -> bool {
-        self.mark.as_ref().is_some_and(|mark| fs::symlink_metadata(mark).is_ok())
+        let state = self.lock();
+        state.changes != state.followed
     }
 
-    /// Sets the mark; to be called before a change. Returns the number of the change.
-    pub fn set(&self) -> u64 {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        *changes += 1;
-        if let Some(mark) = &self.mark
-            && let Err(error) = make(mark)
+    /// Does what may change the file, under the mark; it stays if the result says that the file has changed.
+    pub fn around<T>(&self, write: impl FnOnce() -> T, is_changed: impl FnOnce(&T) -> bool) -> T {
         {
-            warn!(%error, "cannot make {}: the command for changes is not run again if this is killed", mark.display());
+            let mut state = self.lock();
+            state.is_writing = true;
+            self.make(&mut state);
         }
-        *changes
+        let written = write();
+        let mut state = self.lock();
+        state.is_writing = false;
+        state.changes += u64::from(is_changed(&written));
+        state.settle();
+        written
     }
 
-    /// Returns the number of the last change.
-    pub fn last(&self) -> u64 {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the number of the last change, for [`followed`](DueMark::followed).
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
     }
 
-    /// Removes the mark, unless there was a change after number `change`.
-    pub fn clear(&self, change: u64) {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mark) = &self.mark
-            && *changes == change
-            && let Err(error) = fs::remove_file(mark)
+    /// Notes that a command which began after so many changes has come to its end.
+    pub fn followed(&self, changes: u64) {
+        let mut state = self.lock();
+        state.followed = state.followed.max(changes);
+        state.settle();
+    }
+
+    fn make(&self, state: &mut State) {
+        if state.mark.is_some() {
+            return;
+        }
+        let mut failure = None;
+        for place in places(&self.path) {
+            // What is there by that name is a mark already, whatever it is; nothing is opened or followed.
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => failure = Some(error),
+                _ => {
+                    state.mark = Some(place);
+                    return;
+                }
+            }
+        }
+        if let Some(error) = failure {
+            let path = self.path.display();
+            warn!(%error, "cannot mark that {path} changes: the command for that is not run again if this is killed");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Removes the mark if nothing is to be done.
+    fn settle(&mut self) {
+        if self.is_writing || self.changes != self.followed {
+            return;
+        }
+        if let Some(mark) = self.mark.take()
+            && let Err(error) = fs::remove_file(&mark)
             && error.kind() != io::ErrorKind::NotFound
         {
-            warn!(%error, "cannot remove {}: the command for changes is run once more at the next start", mark.display());
+            warn!(%error, "cannot remove {}: the command for changes is run at the next start", mark.display());
         }
     }
 }
 
-fn make(mark: &Path) -> io::Result<()> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).expect("the flags of open are an int");
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(mark).map(drop)
+/// Returns where the mark may be, the best place first: in a directory, whose parent may be somebody else's, else beside
+/// the file.
+fn places(path: &Path) -> Vec<PathBuf> {
+    let inside = path.is_dir().then(|| path.join(INSIDE));
+    inside.into_iter().chain(beside::hidden(path, WHAT)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_mark_is_found_by_the_next_process_until_it_is_cleared() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("farm.cfg");
-        let mark = DueMark::of(&path);
-        assert!(!mark.is_set());
-        mark.set();
-        assert!(DueMark::of(&path).is_set());
-        let next = DueMark::of(&path);
-        next.clear(next.last());
-        assert!(!mark.is_set());
+    fn change(mark: &DueMark) {
+        mark.around(|| (), |()| true);
     }
 
     #[test]
-    fn a_mark_stays_for_a_later_change() {
+    fn a_mark_is_found_by_the_next_process_until_a_command_has_followed() {
         let root = tempfile::tempdir().unwrap();
-        let mark = DueMark::of(&root.path().join("farm.cfg"));
-        let first = mark.set();
-        let second = mark.set();
-        mark.clear(first);
-        assert!(mark.is_set());
-        mark.clear(second);
-        assert!(!mark.is_set());
+        for name in ["farm.cfg", "."] {
+            let path = root.path().join(name);
+            let mark = DueMark::of(&path);
+            assert!(!mark.is_set());
+            change(&mark);
+            let next = DueMark::of(&path);
+            assert!(next.is_set());
+            next.followed(next.changes());
+            assert!(!next.is_set() && !DueMark::of(&path).is_set());
+            assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_mark_stays_for_a_change_that_the_command_may_not_have_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("farm.cfg");
+        let mark = DueMark::of(&path);
+        change(&mark);
+        let first = mark.changes();
+        change(&mark);
+        mark.followed(first);
+        assert!(DueMark::of(&path).is_set(), "one began before the second change");
+        let began_while_writing = mark.around(|| mark.changes(), |_| true);
+        mark.followed(began_while_writing);
+        assert!(DueMark::of(&path).is_set(), "one began while the file was written");
+        mark.followed(mark.changes());
+        assert!(!DueMark::of(&path).is_set());
+    }
+
+    #[test]
+    fn what_changes_nothing_leaves_no_mark() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("farm.cfg");
+        let mark = DueMark::of(&path);
+        mark.around(|| assert!(DueMark::of(&path).is_set()), |()| false);
+        assert!(!DueMark::of(&path).is_set());
+        change(&mark);
+        // A command comes to its end while nothing is changed.
+        mark.around(|| mark.followed(mark.changes()), |()| false);
+        assert!(!DueMark::of(&path).is_set());
     }
 
     #[test]
@@ -103,7 +184,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let victim = root.path().join("victim");
         std::os::unix::fs::symlink(&victim, root.path().join(".farm.cfg.grange-due")).unwrap();
-        DueMark::of(&root.path().join("farm.cfg")).set();
+        change(&DueMark::of(&root.path().join("farm.cfg")));
         assert!(!victim.exists());
     }
 }

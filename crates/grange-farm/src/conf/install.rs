@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use tracing::warn;
 
 use super::FILE_BYTES_MAX;
 use super::folder::{Folder, Links, name_of_kind, name_of_type};
@@ -123,7 +124,8 @@ impl Candidate {
     pub fn install(self) -> Result<(), InstallError> {
         let name = file_name(&self.target)?;
         self.temporary.put(name).map_err(InstallError::io("replace", &self.target))?;
-        self.folder.sync().map_err(InstallError::io("sync the directory of", &self.target))
+        sync(&self.folder, &self.target);
+        Ok(())
     }
 }
 
@@ -144,7 +146,7 @@ impl Candidate {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
                 other => other.map_err(io())?,
             }
-            self.folder.sync().map_err(InstallError::io("sync the directory of", &self.target))?;
+            sync(&self.folder, &self.target);
             return Ok(true);
         }
         let (folder, target) = (self.folder, self.target);
@@ -156,8 +158,15 @@ impl Candidate {
             folder.exchange(&old, &name).map_err(io())?;
         }
         folder.remove(&old).map_err(io())?;
-        folder.sync().map_err(InstallError::io("sync the directory of", &target))?;
+        sync(&folder, &target);
         Ok(is_known)
+    }
+}
+
+/// Waits until the disk has the file's new name. The file is in place for everybody, so a failure is none of its replacement.
+fn sync(folder: &Folder, target: &Path) {
+    if let Err(error) = folder.sync() {
+        warn!(%error, "{} is in place, but maybe not on the disk", super::shown(target));
     }
 }
 

@@ -172,6 +172,9 @@ pub enum ConfError {
     /// The file could not be replaced.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// Some files of a directory were changed before this came in the way.
+    #[error(transparent)]
+    Partial(Box<ConfError>),
 }
 
 impl ConfError {
@@ -185,8 +188,14 @@ impl ConfError {
             }
             ConfError::Changed { .. } => Some("run the command again"),
             ConfError::Install(error) => error.hint(),
+            ConfError::Partial(error) => error.hint(),
             _ => None,
         }
+    }
+
+    /// Tells whether something was written all the same.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, ConfError::Partial(_))
     }
 
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ConfError {

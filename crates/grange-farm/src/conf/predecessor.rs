@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::folder::{Folder, Links, kind};
 
-/// The attribute in which Linux keeps an access control list.
+/// The attribute in which Linux keeps a POSIX access control list.
 const ACL: &CStr = c"system.posix_acl_access";
 
 /// Attributes with this beginning are anybody's notes.
@@ -23,14 +23,17 @@ const LABEL: &[u8] = b"security.selinux";
 /// The largest list of names, and the largest value, that Linux has (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 
-/// The rights of the group, in a mode. Of a file with an access control list they are the most that anybody in the list has.
-const GROUP_RIGHTS: u32 = 0o070;
+/// The attributes of access control lists, POSIX's and that of a server that speaks NFSv4. A mode has in place of the group's
+/// rights the most that anybody in such a list has, so it says nothing without it.
+const LISTS: [&CStr; 2] = [ACL, c"system.nfs4_acl"];
 
 /// A file that is there: this very one, whatever its name stands for meanwhile.
 #[derive(Debug)]
 pub(super) struct Predecessor {
     handle: OwnedFd,
     stat: Stat,
+    /// The same, if it may be read.
+    readable: Option<File>,
 }
 
 impl Predecessor {
@@ -38,7 +41,15 @@ impl Predecessor {
     pub(super) fn find(folder: &Folder, name: &OsStr, links: Links) -> io::Result<Option<Predecessor>> {
         let Some(handle) = folder.handle(name, links)? else { return Ok(None) };
         let stat = rustix::fs::fstat(&handle)?;
-        Ok(Some(Predecessor { handle, stat }))
+        let mut readable = None;
+        // To open anything else may do something.
+        if kind(&stat) == FileType::RegularFile
+            && let Ok(file) = folder.open_file(name, links)
+        {
+            let opened = rustix::fs::fstat(&file)?;
+            readable = ((opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino)).then_some(file);
+        }
+        Ok(Some(Predecessor { handle, stat, readable }))
     }
 
     /// Returns what it is.
@@ -46,34 +57,38 @@ impl Predecessor {
         kind(&self.stat)
     }
 
-    /// Gives a new file, which nobody else may open yet, its permissions, its owner as far as this process may, and its attributes
-    /// as far as they are not about its contents.
+    /// Gives a new file, which nobody else may open yet, its attributes as far as they are not about its contents, its owner
+    /// as far as this process may, and last its permissions. Nobody gets any that they had not, not even for a moment.
     pub(super) fn pass_on(&self, file: &File) -> io::Result<()> {
-        self.give_owner(file)?;
+        // While the file is ours: one that may not be written takes no notes.
+        self.give_notes(file);
+        let has_group = self.give_owner(file)?;
         // What runs with its owner's rights must not get its contents from elsewhere.
         let mode = self.stat.st_mode & 0o777;
-        match self.attribute(ACL) {
-            Ok(Some(acl)) => {
-                rustix::fs::fchmod(file, Mode::from_raw_mode(mode & !GROUP_RIGHTS))?;
-                if let Err(error) = rustix::fs::fsetxattr(file, ACL, &acl, XattrFlags::empty()) {
-                    warn!(%error, "an access control list cannot be kept; whoever had rights by it or as the group has none");
-                }
-            }
-            Ok(None) => {
-                // The directory may have given it one.
-                match rustix::fs::fremovexattr(file, ACL) {
-                    Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-            }
+        for name in LISTS {
+            let list = match self.attribute(name) {
+                Ok(None) => continue,
+                Ok(Some(list)) if has_group => rustix::fs::fsetxattr(file, name, &list, XattrFlags::empty()),
+                // It would mean another group.
+                Ok(Some(_)) => Err(Errno::PERM),
+                Err(error) => Err(error),
+            };
+            // It sets all bits of the mode.
+            let Err(error) = list else { return Ok(()) };
+            warn!(%error, "an access control list cannot be kept; only the owner has rights now");
+            return Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o700))?);
+        }
+        // The directory may have given it one.
+        match rustix::fs::fremovexattr(file, ACL) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        self.give_notes(file);
-        Ok(())
+        let mode = if has_group { mode } else { as_others(mode) };
+        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
     }
 
-    fn give_owner(&self, file: &File) -> io::Result<()> {
+    /// Returns whether the file has the old one's group now.
+    fn give_owner(&self, file: &File) -> io::Result<bool> {
         let own = rustix::fs::fstat(file)?;
         if (own.st_uid, own.st_gid) != (self.stat.st_uid, self.stat.st_gid) {
             let (owner, group) = (Uid::from_raw(self.stat.st_uid), Gid::from_raw(self.stat.st_gid));
@@ -83,14 +98,18 @@ impl Predecessor {
                 other => other?,
             }
         }
-        Ok(())
+        Ok(rustix::fs::fstat(file)?.st_gid == self.stat.st_gid)
     }
 
     /// Notes and labels matter less than that there is a file.
     fn give_notes(&self, file: &File) {
         let mut names = Vec::with_capacity(XATTR_BYTES_MAX);
+        let room = rustix::buffer::spare_capacity(&mut names);
         // An error: there are no attributes here.
-        let _ = rustix::fs::listxattr(self.path(), rustix::buffer::spare_capacity(&mut names));
+        let _ = match &self.readable {
+            Some(file) => rustix::fs::flistxattr(file, room),
+            None => rustix::fs::listxattr(self.path(), room),
+        };
         for name in names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()) {
             if !name.to_bytes().starts_with(NOTES) && name.to_bytes() != LABEL {
                 continue;
@@ -108,10 +127,15 @@ impl Predecessor {
     /// Returns an attribute, if it is there.
     fn attribute(&self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
         let mut value = Vec::with_capacity(XATTR_BYTES_MAX);
-        match rustix::fs::getxattr(self.path(), name, rustix::buffer::spare_capacity(&mut value)) {
+        let room = rustix::buffer::spare_capacity(&mut value);
+        let got = match &self.readable {
+            Some(file) => rustix::fs::fgetxattr(file, name, room),
+            // Without a /proc it is an error: what there is cannot be known.
+            None => rustix::fs::getxattr(self.path(), name, room),
+        };
+        match got {
             Ok(_) => Ok(Some(value)),
-            // The last one: no /proc is mounted here.
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOENT) => Ok(None),
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -120,6 +144,11 @@ impl Predecessor {
     fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.handle.as_raw_fd())
     }
+}
+
+/// Returns a mode in which the group may do what both it and everybody else might.
+fn as_others(mode: u32) -> u32 {
+    mode & (0o707 | (mode & 0o007) << 3)
 }
 
 #[cfg(test)]
@@ -211,6 +240,35 @@ mod tests {
     }
 
     #[test]
+    fn another_group_gets_no_more_than_everybody() {
+        for (mode, expected) in [(0o640, 0o600), (0o664, 0o644), (0o604, 0o604), (0o677, 0o677)] {
+            assert_eq!(as_others(mode), expected, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn whoever_a_list_shuts_out_stays_out() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("conf");
+        fs::write(&path, "old").unwrap();
+        let mut shut_out = list();
+        // The second entry's rights, behind the version and one entry.
+        shut_out[4 + 8 + 2] = 0;
+        // Others may read.
+        let length = shut_out.len();
+        shut_out[length - 6] = 4;
+        if !set(&path, ACL, &shut_out) {
+            return;
+        }
+        let old =
+            Predecessor::find(&Folder::open(root.path()).unwrap(), OsStr::new("conf"), Links::Keep).unwrap().unwrap();
+        let new = fs::OpenOptions::new().write(true).create_new(true).open(root.path().join("new")).unwrap();
+        old.pass_on(&new).unwrap();
+        assert_eq!(get(&root.path().join("new"), ACL), Some(shut_out));
+        assert_eq!(new.metadata().unwrap().mode() & 0o777, 0o664);
+    }
+
+    #[test]
     fn notes_are_kept() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("conf");
@@ -218,6 +276,7 @@ mod tests {
         if !set(&path, c"user.managed-by", b"somebody") {
             return;
         }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
         replace(&path);
         assert_eq!(get(&path, c"user.managed-by"), Some(b"somebody".to_vec()));
     }

@@ -151,6 +151,11 @@ impl ExportError {
         matches!(self, ExportError::Farm(error) if error.is_session_end())
     }
 
+    /// Tells whether something was put in place all the same.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, ExportError::Conf(error) if error.is_partial())
+    }
+
     /// Returns what to do about it, if there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

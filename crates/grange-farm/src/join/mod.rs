@@ -71,7 +71,7 @@ pub struct Joining {
     pub format: Format,
     /// Which way changes go.
     pub direction: Direction,
-    /// Is set before the configuration is changed on this host, and cleared by whoever has run a command for that.
+    /// The mark under which the configuration is changed on this host, for whoever runs a command for that.
     pub due: Option<Arc<DueMark>>,
     /// What the property `hostname` is set to at the start.
     pub hostname: Option<String>,
@@ -534,19 +534,21 @@ impl Joiner {
 
     /// Writes the configuration of this host; returns why that is not possible now.
     async fn write_local(&mut self, properties: &Properties) -> Result<(), String> {
-        let due = self.joining.due.as_ref().map(|due| (due, due.is_set(), due.set()));
-        match self.local.write(properties) {
-            Ok(true) => {
-                // Fails only if nobody is interested.
-                let _ = self.events.send(JoinEvent::LocalChanged).await;
-                Ok(())
-            }
-            Ok(false) => {
-                if let Some((due, false, change)) = due {
-                    due.clear(change);
-                }
-                Ok(())
-            }
+        let has_changed = |written: &Result<bool, ConfError>| match written {
+            Ok(is_changed) => *is_changed,
+            Err(error) => error.is_partial(),
+        };
+        let local = &mut self.local;
+        let written = match &self.joining.due {
+            Some(due) => due.around(|| local.write(properties), has_changed),
+            None => local.write(properties),
+        };
+        if has_changed(&written) {
+            // Fails only if nobody is interested.
+            let _ = self.events.send(JoinEvent::LocalChanged).await;
+        }
+        match written {
+            Ok(_) => Ok(()),
             Err(error) => {
                 let why = with_causes(&error);
                 warn!(error = %why, "the configuration is left as it is");

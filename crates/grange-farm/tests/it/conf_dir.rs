@@ -258,6 +258,31 @@ fn what_was_changed_since_it_was_read_is_left_alone_and_told() {
     assert_eq!(conf.fields(), json!({"a": "3"}));
 }
 
+/// A directory in which nobody may do anything, not even root; false where that cannot be.
+fn freeze(directory: &Path, is_frozen: bool) -> bool {
+    let change = if is_frozen { "+i" } else { "-i" };
+    std::process::Command::new("chattr").arg(change).arg(directory).output().is_ok_and(|done| done.status.success())
+}
+
+#[test]
+fn what_was_written_before_an_error_is_told() {
+    let conf = Conf::new(json!({"a": "1", "z": {"x": "1"}}));
+    if !freeze(&conf.path("z"), true) {
+        eprintln!("skipped: directories cannot be made immutable here");
+        return;
+    }
+    let seen = conf.read();
+    let write = |a: &str| {
+        let wanted = properties(json!({"a": a, "z": {"x": "2"}}));
+        write(Format::Dir, &conf.root(), &wanted, Some(&seen)).unwrap_err()
+    };
+    let (untouched, partly) = (write("1"), write("2"));
+    assert!(freeze(&conf.path("z"), false));
+    assert!(!untouched.is_partial(), "{untouched}");
+    assert!(partly.is_partial(), "{partly}");
+    assert_eq!(conf.fields(), json!({"a": "2", "z": {"x": "1"}}));
+}
+
 #[test]
 fn a_directory_that_vanished_is_not_made_again_by_who_had_seen_it() {
     let conf = Conf::new(json!({"a": "1"}));

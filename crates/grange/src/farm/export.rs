@@ -219,10 +219,14 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
         session: None,
     };
     let (ask, requests) = Requests::new();
+    let mut is_interrupted = false;
     let result = match args.once {
         true => tokio::select! {
             result = service.once(exporting) => result,
-            request = signals.request() => Err(CommandError::interrupted(anyhow!("stopped ({request:?})"))),
+            request = signals.request() => {
+                is_interrupted = true;
+                Err(CommandError::interrupted(anyhow!("stopped ({request:?})")))
+            }
         },
         false => {
             let hook = service.hook;
@@ -236,7 +240,8 @@ async fn export(options: ConnectOptions, args: ExportArgs) -> Result<(), Command
     if let Some(client) = service.session.take() {
         close(client).await;
     }
-    if args.once && result.is_ok() {
+    // Whatever has become of the file: there may be a run that was due before.
+    if args.once && !is_interrupted {
         service.hook.run_now(&mut signals).await;
     }
     result
@@ -414,16 +419,20 @@ impl Service<'_> {
             return Attempt::Kept(State::Failed, why);
         }
         let hosts = prepared.hosts;
-        if let Some(due) = self.hook.due() {
-            due.set();
+        let install = || exporter.install(prepared);
+        let installed = match self.hook.due() {
+            Some(due) => due.around(install, has_changed),
+            None => install(),
+        };
+        if has_changed(&installed) {
+            self.hook.changed();
         }
-        if let Err(error) = exporter.install(prepared) {
+        if let Err(error) = installed {
             let advice = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             return Attempt::Kept(State::Failed, with_causes(&error) + &advice);
         }
         info!("{path} written, with {hosts} hosts");
         self.report.say(State::Ok, format!("{path} has {hosts} hosts"));
-        self.hook.changed();
         Attempt::Right
     }
 
@@ -438,6 +447,14 @@ impl Service<'_> {
             Ok(status) => Err(format!("the check ended with {status}")),
             Err(error) => Err(format!("cannot run the check: {error}")),
         }
+    }
+}
+
+/// Tells whether something was put in place, if not everything.
+fn has_changed(installed: &Result<(), ExportError>) -> bool {
+    match installed {
+        Ok(()) => true,
+        Err(error) => error.is_partial(),
     }
 }
 

@@ -40,7 +40,7 @@ impl Hook {
         hook
     }
 
-    /// Returns what is to be set before the file is changed; `None` if there is no command.
+    /// Returns the mark under which the file is to be changed; `None` if there is no command.
     pub(super) fn due(&self) -> Option<&Arc<DueMark>> {
         self.due.as_ref()
     }
@@ -88,7 +88,7 @@ impl Hook {
     /// Runs the command to its end; `over_at` is until when, once we are asked to end.
     async fn run_once(&self, signals: &mut Signals, other: &mut impl FnMut(Request), over_at: &mut Option<Instant>) {
         let Some(command) = &self.command else { return };
-        let change = self.due.as_ref().map(|due| (due, due.last()));
+        let changes = self.due.as_ref().map(|due| (due, due.changes()));
         let mut child = match start(command, &self.environment) {
             Ok(child) => child,
             Err(error) => return warn!(%error, "cannot run the shell"),
@@ -113,8 +113,8 @@ impl Hook {
             }
         };
         // One that somebody has ended is run again at the next start.
-        if let (false, Some((due, change))) = (is_told || matches!(status, Status::Killed(_)), change) {
-            due.clear(change);
+        if let (false, Some((due, changes))) = (is_told || matches!(status, Status::Killed(_)), changes) {
+            due.followed(changes);
         }
         if status.is_success() {
             info!("the command for changes has been run");

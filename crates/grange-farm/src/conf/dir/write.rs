@@ -36,7 +36,8 @@ pub(in crate::conf) fn write(path: &Path, properties: &Properties, seen: Option<
     }
     let folder = Folder::open(path).map_err(ConfError::io("open", path))?;
     let mut writer = Writer { root: path, path: Vec::new(), seen, changed: is_new, left_alone: Vec::new() };
-    writer.object(&folder, projection.properties.fields(), seen.map(|seen| seen.properties.fields()))?;
+    let written = writer.object(&folder, projection.properties.fields(), seen.map(|seen| seen.properties.fields()));
+    written.map_err(|error| if writer.changed { ConfError::Partial(Box::new(error)) } else { error })?;
     projection.left_out.append(&mut writer.left_alone);
     Ok(Written { changed: writer.changed, left_alone: projection.left_out })
 }
@@ -57,15 +58,29 @@ impl Writer<'_> {
     fn object(&mut self, folder: &Folder, fields: &Map<String, Value>, seen: Seen<'_>) -> Result<(), ConfError> {
         folder.remove_leftovers().map_err(|error| self.failed("list", error))?;
         let mut is_changed = false;
+        let put = self.put_fields(folder, fields, seen, &mut is_changed);
+        self.changed |= is_changed;
+        // What was put is to be on the disk, whatever came in its way then.
+        let synced = if is_changed { folder.sync().map_err(|error| self.failed("sync", error)) } else { Ok(()) };
+        put.and(synced)
+    }
+
+    fn put_fields(
+        &mut self,
+        folder: &Folder,
+        fields: &Map<String, Value>,
+        seen: Seen<'_>,
+        is_changed: &mut bool,
+    ) -> Result<(), ConfError> {
         for (name, value) in fields {
             self.path.push(name.clone());
-            is_changed |= self.field(folder, name, value, seen)?;
+            *is_changed |= self.field(folder, name, value, seen)?;
             self.path.pop();
         }
         for name in folder.names().map_err(|error| self.failed("list", error))? {
             let Some(field) = name.to_str() else {
                 if seen.is_none() {
-                    is_changed |= self.remove(folder, &name)?;
+                    *is_changed |= self.remove(folder, &name)?;
                 }
                 continue;
             };
@@ -73,13 +88,9 @@ impl Writer<'_> {
                 continue;
             }
             self.path.push(field.to_owned());
-            is_changed |= self.vanished(folder, field, seen)?;
+            *is_changed |= self.vanished(folder, field, seen)?;
             self.path.pop();
         }
-        if is_changed {
-            folder.sync().map_err(|error| self.failed("sync", error))?;
-        }
-        self.changed |= is_changed;
         Ok(())
     }
 
