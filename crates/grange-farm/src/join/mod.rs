@@ -175,6 +175,8 @@ struct Joiner {
     agreed: Option<Properties>,
     sent: Sent,
     remote: Option<Remote>,
+    /// The version that the znode had when it was seen last.
+    seen: Option<i32>,
     /// The znode is known to be another one; the watch will tell.
     is_outdated: bool,
     health: watch::Receiver<Health>,
@@ -205,6 +207,7 @@ impl Joiner {
             agreed: None,
             sent: Sent::default(),
             remote: None,
+            seen: None,
             is_outdated: false,
             health,
             events,
@@ -307,6 +310,9 @@ impl Joiner {
             };
             Remote { properties, health, owner: stat.ephemeral_owner, version: stat.version }
         });
+        if let Some(remote) = &self.remote {
+            self.seen = Some(remote.version);
+        }
         if self.remote.as_ref().is_some_and(|remote| remote.owner == client.session_id().0) {
             (self.is_first, self.is_ours) = (false, true);
         }
@@ -368,11 +374,13 @@ impl Joiner {
             sleep(RETURN_PAUSE).await;
         }
         self.note_sent();
+        let version = registration::first_version(self.seen);
         // If somebody else was faster, the watch tells it.
-        let created = registration::create(client, &self.path, &data, self.is_host()).await?;
-        self.is_outdated = created.is_none();
-        let Some(stat) = created else { return Ok(()) };
-        let (owner, version) = (stat.ephemeral_owner, stat.version);
+        self.is_outdated = !registration::create(client, &self.path, &data, version, self.is_host()).await?;
+        if self.is_outdated {
+            return Ok(());
+        }
+        let owner = if self.is_host() { client.session_id().0 } else { 0 };
         self.registered(client, Remote { properties: Some(properties), health, owner, version }).await
     }
 
@@ -384,7 +392,8 @@ impl Joiner {
             Err(why) => return self.tell_failed(why).await,
         };
         self.note_sent();
-        self.is_outdated = !registration::replace(client, &self.path, remote.version, &data).await?;
+        let version = registration::first_version(Some(remote.version));
+        self.is_outdated = !registration::replace(client, &self.path, remote.version, &data, version).await?;
         if self.is_outdated {
             return Ok(());
         }
@@ -392,8 +401,7 @@ impl Joiner {
         if self.agreed.is_none() && remote.properties.as_ref().is_some_and(|before| *before != properties) {
             info!(path = %self.path, "it held something else than this host's configuration, which counts");
         }
-        // It is new, and so are its owner and its version.
-        let (owner, version) = (client.session_id().0, 0);
+        let owner = client.session_id().0;
         self.registered(client, Remote { properties: Some(properties), health, owner, version }).await
     }
 
@@ -407,6 +415,7 @@ impl Joiner {
             // The records of before are among what it is told; now there is a znode to put them right in.
             self.background.spawn(undoing::tend(client, farm, name.clone()));
         }
+        self.seen = Some(remote.version);
         self.remote = Some(remote.clone());
         self.settle(client, &remote).await
     }
@@ -439,6 +448,7 @@ impl Joiner {
             self.is_outdated = written.is_none();
             let Some(stat) = written else { return Ok(None) };
             let (owner, version) = (stat.ephemeral_owner, stat.version);
+            self.seen = Some(version);
             self.remote = Some(Remote { properties: Some(properties.clone()), health, owner, version });
         }
         // While it cannot be read, nothing is written to it, and what the farm has changed stays to be done.

@@ -42,7 +42,12 @@ pub(super) async fn run(session: &mut Session<'_>, args: &EditArgs) -> Result<()
         eprintln!("nothing was changed");
         return Ok(());
     }
-    match session.client.set_data(path, &after, Some(stat.version)).await {
+    // One that was made anew meanwhile may have the same version.
+    let written = match session.client.check_stat(path).await {
+        Ok(Some(now)) if now.czxid != stat.czxid => Err(ClientError::BadVersion),
+        _ => session.client.set_data(path, &after, Some(stat.version)).await,
+    };
+    match written {
         Ok(stat) => match session.form {
             Form::Json => session.out.json(&json!({ "path": path, "stat": stat_form::object(&stat) })),
             Form::Text => Ok(()),

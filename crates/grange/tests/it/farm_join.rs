@@ -70,10 +70,20 @@ impl Fixture {
         assert_eq!(set.status, Some(0), "{set}");
     }
 
-    fn owner(&self) -> String {
+    fn stat(&self, what: &str) -> String {
         let stat = on(&self.server, &["shell", "stat", "/farm/h"]);
         let text = String::from_utf8(stat.stdout).unwrap();
-        text.lines().find(|line| line.starts_with("ephemeralOwner")).unwrap_or_default().to_owned()
+        text.lines().find(|line| line.starts_with(what)).unwrap_or_default().to_owned()
+    }
+
+    fn owner(&self) -> String {
+        self.stat("ephemeralOwner")
+    }
+
+    /// Writes as somebody does who has read the znode when it had this version; false if it has another one now.
+    fn writes_over(&self, version: &str) -> bool {
+        let (_, version) = version.split_once(" = ").unwrap();
+        on(&self.server, &["shell", "set", "-v", version, "/farm/h", r#"{"n": "stale"}"#]).status == Some(0)
     }
 }
 
@@ -141,11 +151,39 @@ fn a_host_that_stood_still_is_back_with_what_changed_meanwhile() {
     let conf = fixture.conf();
     fs::write(conf.join("enabled"), "1").unwrap();
     let joined = fixture.join(&conf, &["--session-timeout", SHORT]);
+    let version = fixture.stat("dataVersion");
     joined.signal("STOP");
     eventually("its session expires", || fixture.host("h").is_none());
     fs::write(conf.join("enabled"), "2").unwrap();
     joined.signal("CONT");
     eventually("it is back", || fixture.has("enabled", &json!("2")));
+    assert!(!fixture.writes_over(&version), "who has read the old znode has not read this one");
+}
+
+#[test]
+fn whoever_has_read_the_znode_before_a_restart_cannot_overwrite_the_new_one() {
+    let fixture = Fixture::new();
+    let conf = fixture.path("conf.json");
+    let mut joined: Option<Running> = None;
+    for number in 0..20 {
+        let seen = joined.as_ref().map(|_| (fixture.owner(), fixture.stat("dataVersion")));
+        if let Some(joined) = joined.take() {
+            joined.signal("KILL");
+            joined.end();
+        }
+        let n = json!(number.to_string());
+        fs::write(&conf, json!({ "n": n }).to_string()).unwrap();
+        joined = Some(fixture.start(&["join", "--name", "h"], &conf, &["--session-timeout", "30"]));
+        eventually("it has registered", || fixture.has("n", &n));
+        if let Some((owner, version)) = seen {
+            assert_ne!(fixture.owner(), owner);
+            assert!(
+                !fixture.writes_over(&version),
+                "restart {number}: {version} of the old znode is one of the new one"
+            );
+        }
+        assert!(fixture.has("n", &n));
+    }
 }
 
 #[test]

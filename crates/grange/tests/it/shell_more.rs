@@ -344,16 +344,19 @@ fn data_is_edited_with_compare_and_set() {
     assert_eq!(edit("sh -c 'printf after > \"$1\"' x").to_string(), "");
     assert_eq!(shell.run("get /doc").to_string(), "after");
     assert_eq!(edit("false").status, Some(3));
-    // While the editor runs, somebody else sets the data.
-    let other = format!("{} shell --servers {} set /doc theirs", env!("CARGO_BIN_EXE_grange"), shell.server.servers());
-    let conflict = edit(&format!("sh -c 'printf mine > \"$1\"; {other}' x"));
-    assert_eq!(conflict.status, Some(1));
-    assert!(conflict.stderr.contains("somebody else has changed /doc meanwhile"), "{conflict}");
-    assert_eq!(shell.run("get /doc").to_string(), "theirs");
-    let (_, kept) = conflict.stderr.split_once("what was edited is in ").unwrap();
-    let kept = std::path::Path::new(kept.trim());
-    assert_eq!(std::fs::read(kept).unwrap(), b"mine");
-    std::fs::remove_file(kept).unwrap();
+    // While the editor runs, somebody else sets the data, or makes the znode anew, which then has the same version.
+    let other = format!("{} shell --servers {}", env!("CARGO_BIN_EXE_grange"), shell.server.servers());
+    let anew = format!("{other} delete /doc; {other} create /doc theirs; {other} set /doc theirs");
+    for change in [format!("{other} set /doc theirs"), format!("{anew}; {other} set /doc theirs")] {
+        let conflict = edit(&format!("sh -c 'printf mine > \"$1\"; {change}' x"));
+        assert_eq!(conflict.status, Some(1), "{change}");
+        assert!(conflict.stderr.contains("somebody else has changed /doc meanwhile"), "{conflict}");
+        assert_eq!(shell.run("get /doc").to_string(), "theirs");
+        let (_, kept) = conflict.stderr.split_once("what was edited is in ").unwrap();
+        let kept = std::path::Path::new(kept.trim());
+        assert_eq!(std::fs::read(kept).unwrap(), b"mine");
+        std::fs::remove_file(kept).unwrap();
+    }
 }
 
 #[test]
