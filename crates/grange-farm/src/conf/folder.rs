@@ -176,7 +176,7 @@ impl Folder {
 
     /// Removes what writers that were killed have left behind. What cannot be removed stays.
     pub(super) fn remove_leftovers(&self) -> io::Result<()> {
-        for name in self.names()?.iter().filter(|name| is_temporary(name)) {
+        for name in self.names()?.iter().filter(|name| maker(name).is_some_and(|maker| !is_alive(maker))) {
             // Its maker has it locked for as long as it lives.
             let Ok(file) = self.open_file(name, Links::Keep) else { continue };
             if file.try_lock().is_err() {
@@ -260,10 +260,22 @@ pub(super) fn temporary_name(extension: &str) -> OsString {
 
 /// Tells whether [`temporary_name`] made a name.
 fn is_temporary(name: &OsStr) -> bool {
-    let Some(numbers) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY_PREFIX)) else { return false };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    maker(name).is_some()
+}
+
+/// Returns which process made a name with [`temporary_name`]; `None` if none did.
+fn maker(name: &OsStr) -> Option<&str> {
+    let numbers = name.to_str()?.strip_prefix(TEMPORARY_PREFIX)?;
     let numbers = numbers.split_once('.').map_or(numbers, |(numbers, _)| numbers);
-    numbers.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number))
+    let (process, number) = numbers.split_once('-')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(process) && is_number(number)).then_some(process)
+}
+
+/// Tells whether a process of this machine runs. A file that has changed places with a new one has a temporary name, and no
+/// lock, until its maker has looked at it.
+fn is_alive(process: &str) -> bool {
+    Path::new("/proc").join(process).exists()
 }
 
 #[cfg(test)]

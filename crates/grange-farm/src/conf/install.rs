@@ -40,6 +40,15 @@ pub enum InstallError {
         /// The first of them.
         path: PathBuf,
     },
+    /// It was replaced, and what it was before cannot be looked at or removed.
+    #[error("{} was replaced, but its old contents cannot be checked", super::shown(.path))]
+    Unchecked {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The system refused.
     #[error("cannot {action} {}", super::shown(.path))]
     Io {
@@ -62,7 +71,7 @@ impl InstallError {
             }
             InstallError::NotAFile { .. } => Some("name a file that does not exist yet, or a regular one"),
             InstallError::NoDirectory { .. } => Some("make it first, with the owner that it is to have"),
-            InstallError::Links { .. } => None,
+            InstallError::Links { .. } | InstallError::Unchecked { .. } => None,
             InstallError::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("the old file is unchanged; make room, and try again")
@@ -150,14 +159,14 @@ impl Candidate {
             return Ok(true);
         }
         let (folder, target) = (self.folder, self.target);
-        let io = || InstallError::io("replace", &target);
-        let old = self.temporary.swap(&name).map_err(io())?;
-        let there = contents(&folder, &old).map_err(io())?;
+        let old = self.temporary.swap(&name).map_err(InstallError::io("replace", &target))?;
+        let unchecked = |source| InstallError::Unchecked { path: target.clone(), source };
+        let there = contents(&folder, &old).map_err(unchecked)?;
         let is_known = is_known(there.as_deref());
         if !is_known {
-            folder.exchange(&old, &name).map_err(io())?;
+            folder.exchange(&old, &name).map_err(unchecked)?;
         }
-        folder.remove(&old).map_err(io())?;
+        folder.remove(&old).map_err(unchecked)?;
         sync(&folder, &target);
         Ok(is_known)
     }

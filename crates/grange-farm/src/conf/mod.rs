@@ -195,7 +195,7 @@ impl ConfError {
 
     /// Tells whether something was written all the same.
     pub fn is_partial(&self) -> bool {
-        matches!(self, ConfError::Partial(_))
+        matches!(self, ConfError::Partial(_) | ConfError::Install(InstallError::Unchecked { .. }))
     }
 
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ConfError {

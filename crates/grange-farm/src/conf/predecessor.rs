@@ -25,7 +25,8 @@ const XATTR_BYTES_MAX: usize = 64 * 1024;
 
 /// The attributes of access control lists, POSIX's and that of a server that speaks NFSv4. A mode has in place of the group's
 /// rights the most that anybody in such a list has, so it says nothing without it.
-const LISTS: [&CStr; 2] = [ACL, c"system.nfs4_acl"];
+const LISTS: [&CStr; 2] = [ACL, NFS4_ACL];
+const NFS4_ACL: &CStr = c"system.nfs4_acl";
 
 /// A file that is there: this very one, whatever its name stands for meanwhile.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ impl Predecessor {
             let list = match self.attribute(name) {
                 Ok(None) => continue,
                 Ok(Some(list)) if has_group => rustix::fs::fsetxattr(file, name, &list, XattrFlags::empty()),
+                // Such a server makes a list of every mode.
+                Ok(Some(list)) if name == NFS4_ACL && names_nobody(&list) => continue,
                 // It would mean another group.
                 Ok(Some(_)) => Err(Errno::PERM),
                 Err(error) => Err(error),
@@ -146,9 +149,31 @@ impl Predecessor {
     }
 }
 
-/// Returns a mode in which the group may do what both it and everybody else might.
+/// Tells whether an access control list of NFSv4 (RFC 8881, 6.2.1: a count, then for each entry its type, flags, rights and
+/// whom it is for) says no more than a mode does.
+fn names_nobody(list: &[u8]) -> bool {
+    const ENTRY_BYTES: usize = 12;
+    let number = |bytes: &[u8]| usize::try_from(u32::from_be_bytes(bytes.try_into().ok()?)).ok();
+    let check = || {
+        let (count, mut rest) = list.split_at_checked(4)?;
+        for _ in 0..number(count)? {
+            let (length, behind) = rest.get(ENTRY_BYTES..)?.split_at_checked(4)?;
+            let length = number(length)?;
+            let who = behind.get(..length)?;
+            if ![&b"OWNER@"[..], b"GROUP@", b"EVERYONE@"].contains(&who) {
+                return None;
+            }
+            rest = behind.get(length.next_multiple_of(4)..)?;
+        }
+        Some(())
+    };
+    check().is_some()
+}
+
+/// Returns a mode in which another group and everybody else may do what both the old group and everybody else might.
 fn as_others(mode: u32) -> u32 {
-    mode & (0o707 | (mode & 0o007) << 3)
+    let both = (mode >> 3) & mode & 0o007;
+    (mode & 0o700) | both << 3 | both
 }
 
 #[cfg(test)]
@@ -241,9 +266,26 @@ mod tests {
 
     #[test]
     fn another_group_gets_no_more_than_everybody() {
-        for (mode, expected) in [(0o640, 0o600), (0o664, 0o644), (0o604, 0o604), (0o677, 0o677)] {
+        for (mode, expected) in [(0o640, 0o600), (0o664, 0o644), (0o604, 0o600), (0o677, 0o677)] {
             assert_eq!(as_others(mode), expected, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_list_of_nfs_names_somebody_or_says_what_a_mode_does() {
+        let list = |whos: &[&str]| {
+            let mut list = u32::try_from(whos.len()).unwrap().to_be_bytes().to_vec();
+            for who in whos {
+                list.extend([0; 12]);
+                list.extend(u32::try_from(who.len()).unwrap().to_be_bytes());
+                list.extend(who.bytes().chain(std::iter::repeat(0)).take(who.len().next_multiple_of(4)));
+            }
+            list
+        };
+        let usual = list(&["OWNER@", "GROUP@", "EVERYONE@"]);
+        assert!(names_nobody(&usual));
+        assert!(!names_nobody(&list(&["OWNER@", "alice@example.com", "EVERYONE@"])));
+        assert!((0..usual.len()).all(|length| !names_nobody(&usual[..length])), "half a list says nothing");
     }
 
     #[test]

@@ -111,24 +111,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_living_process_has_put_aside_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temp.path()).unwrap();
+        let making = Temporary::file(&folder, "", None).unwrap();
+        std::fs::write(temp.path().join("conf"), "old").unwrap();
+        let old = making.swap(OsStr::new("conf")).unwrap();
+        folder.remove_leftovers().unwrap();
+        assert_eq!(std::fs::read(temp.path().join(old)).unwrap(), b"old", "it may be what somebody has just saved");
+    }
+
+    #[test]
     fn leftovers_go_and_files_in_the_making_stay() {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
-        std::fs::write(path(".grange-7-1.json"), "").unwrap();
-        std::fs::create_dir_all(path(".grange-7-2/a/b")).unwrap();
-        std::fs::write(path(".grange-7-2/a/c"), "").unwrap();
-        std::fs::create_dir_all(path(".grange-7-3/a/.git")).unwrap();
-        std::os::unix::fs::symlink("/etc", path(".grange-7-4")).unwrap();
+        std::fs::write(path(".grange-9999999-1.json"), "").unwrap();
+        std::fs::create_dir_all(path(".grange-9999999-2/a/b")).unwrap();
+        std::fs::write(path(".grange-9999999-2/a/c"), "").unwrap();
+        std::fs::create_dir_all(path(".grange-9999999-3/a/.git")).unwrap();
+        std::os::unix::fs::symlink("/etc", path(".grange-9999999-4")).unwrap();
         std::fs::write(path(".grange-notes"), "").unwrap();
         let folder = Folder::open(temp.path()).unwrap();
         let making = Temporary::file(&folder, "", None).unwrap();
         folder.remove_leftovers().unwrap();
         let names = folder.names().unwrap();
-        let mut expected = vec![".kept-1", ".grange-7-4", ".grange-notes", making.name().to_str().unwrap()];
+        let mut expected = vec![".kept-1", ".grange-9999999-4", ".grange-notes", making.name().to_str().unwrap()];
         expected.sort_unstable();
         assert_eq!(names, expected);
         assert!(path(".kept-1/a/.git").is_dir());
         drop(making);
-        assert_eq!(folder.names().unwrap(), [".grange-7-4", ".grange-notes", ".kept-1"]);
+        assert_eq!(folder.names().unwrap(), [".grange-9999999-4", ".grange-notes", ".kept-1"]);
     }
 }

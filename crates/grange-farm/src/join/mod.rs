@@ -49,6 +49,9 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// How long to wait before a znode that somebody has deleted is made again, so that two who disagree do not race.
 const RETURN_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many changes of a znode that has gone may have escaped this host, when it is made again.
+const UNSEEN_MAX: i32 = 4;
+
 /// Which way changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -185,6 +188,8 @@ struct Joiner {
     is_first: bool,
     /// The znode was this session's the last time it was looked at.
     is_ours: bool,
+    /// What goes on beside was started in this session.
+    is_attended: bool,
     /// What was told last about where the host is.
     told: Option<JoinEvent>,
     /// What goes on beside, and ends with this value.
@@ -213,6 +218,7 @@ impl Joiner {
             events,
             is_first: true,
             is_ours: false,
+            is_attended: false,
             told: None,
             background: JoinSet::new(),
         })
@@ -260,6 +266,7 @@ impl Joiner {
     /// Keeps both sides equal for as long as the session lasts.
     async fn keep(&mut self, client: &Client) -> Result<Infallible, RecipeError> {
         registration::ensure_farm(client, &self.joining.farm).await?;
+        self.is_attended = false;
         self.undo(client).await;
         let path: ZnodePath = self.path.parse().expect("a path and a name are a path");
         let mut watch = DataWatch::new(client.clone(), path.clone());
@@ -336,7 +343,12 @@ impl Joiner {
         let Some(remote) = self.remote.clone() else {
             return self.register(client).await;
         };
-        if !self.is_host() || remote.owner == client.session_id().0 {
+        let is_own = remote.owner == client.session_id().0;
+        if is_own && !self.is_attended {
+            // The reply that told of the registration was lost.
+            self.attend(client);
+        }
+        if !self.is_host() || is_own {
             return self.settle(client, &remote).await;
         }
         if !self.is_first {
@@ -374,7 +386,7 @@ impl Joiner {
             sleep(RETURN_PAUSE).await;
         }
         self.note_sent();
-        let version = registration::first_version(self.seen);
+        let version = self.seen.map_or(0, |seen| registration::first_version(seen, UNSEEN_MAX));
         // If somebody else was faster, the watch tells it.
         self.is_outdated = !registration::create(client, &self.path, &data, version, self.is_host()).await?;
         if self.is_outdated {
@@ -392,7 +404,7 @@ impl Joiner {
             Err(why) => return self.tell_failed(why).await,
         };
         self.note_sent();
-        let version = registration::first_version(Some(remote.version));
+        let version = registration::first_version(remote.version, 0);
         self.is_outdated = !registration::replace(client, &self.path, remote.version, &data, version).await?;
         if self.is_outdated {
             return Ok(());
@@ -408,16 +420,21 @@ impl Joiner {
     async fn registered(&mut self, client: &Client, remote: Remote) -> Result<(), RecipeError> {
         info!(path = %self.path, "registered");
         (self.is_first, self.is_ours) = (false, true);
-        if let Some(name) = &self.joining.name {
-            let (client, farm) = (client.clone(), self.joining.farm.clone());
-            self.background.abort_all();
-            self.background.spawn(size::raise(client.clone(), farm.clone()));
-            // The records of before are among what it is told; now there is a znode to put them right in.
-            self.background.spawn(undoing::tend(client, farm, name.clone()));
-        }
+        self.attend(client);
         self.seen = Some(remote.version);
         self.remote = Some(remote.clone());
         self.settle(client, &remote).await
+    }
+
+    /// Starts what goes on beside while the znode is this session's.
+    fn attend(&mut self, client: &Client) {
+        self.is_attended = true;
+        let Some(name) = &self.joining.name else { return };
+        let (client, farm) = (client.clone(), self.joining.farm.clone());
+        self.background.abort_all();
+        self.background.spawn(size::raise(client.clone(), farm.clone()));
+        // The records of before are among what it is told; now there is a znode to put them right in.
+        self.background.spawn(undoing::tend(client, farm, name.clone()));
     }
 
     /// Makes both sides equal, and tells whether they are.

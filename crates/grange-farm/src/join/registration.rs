@@ -20,13 +20,15 @@ pub(super) async fn ensure_farm(client: &Client, farm: &ZnodePath) -> Result<(),
     retry(|| client.mkdir(farm.as_str(), &options)).await.map_err(failed)
 }
 
-/// Returns the version that a znode begins with in place of one that was last seen with version `before`.
+/// Returns the version that a znode begins with in place of one that was last seen with version `before`, after which it may
+/// have got `unseen` more.
 ///
 /// A znode that is made anew would begin with 0, and whoever has read the old one with that version, and writes on the
 /// condition that it still has it, would overwrite the new one with what the old one was. So it begins after the old
 /// one's, or, where that is high, far before it.
-pub(super) fn first_version(before: Option<i32>) -> i32 {
-    before.filter(|before| (0..FIRST_VERSION_MAX).contains(before)).map_or(0, |before| before + 1)
+pub(super) fn first_version(before: i32, unseen: i32) -> i32 {
+    let after = before.saturating_add(unseen).saturating_add(1);
+    if (1..=FIRST_VERSION_MAX).contains(&after) { after } else { 0 }
 }
 
 /// Makes a znode, of this session or for good, that has this version; false if there is one.

@@ -339,9 +339,9 @@ fn names_never_lead_out_of_the_directory() {
 #[test]
 fn leftovers_of_a_killed_writer_go_with_the_next_write() {
     let conf = Conf::new(json!({"a": "1", "o": {}}));
-    conf.put(".grange-1-1", "half");
-    conf.put(".grange-1-2/x", "half");
-    conf.put("o/.grange-1-3", "half");
+    conf.put(".grange-9999999-1", "half");
+    conf.put(".grange-9999999-2/x", "half");
+    conf.put("o/.grange-9999999-3", "half");
     conf.write(json!({"a": "2", "o": {}}), None);
     assert_eq!(conf.names(), ["a", "o"]);
     assert_eq!(names(&conf.path("o")), [""; 0]);

@@ -199,6 +199,8 @@ impl Writer<'_> {
         }
         // Somebody may save the file between a look and its replacement. So both change places first.
         let old = file.swap(name).map_err(|error| self.failed("write", error))?;
+        // Whatever comes now: it is another file.
+        self.changed = true;
         let (entry, _) = self.look(folder, &old)?;
         let is_as_seen = self.is_as_seen(&entry, field, seen);
         let restored = if is_as_seen { Ok(()) } else { folder.exchange(&old, name) };
@@ -212,7 +214,11 @@ impl Writer<'_> {
     fn put_object(&mut self, folder: &Folder, name: &OsStr, fields: &Map<String, Value>) -> Result<(), ConfError> {
         let made = Temporary::folder(folder).map_err(|error| self.failed("make", error))?;
         let inner = made.as_folder().map_err(|error| self.failed("make", error))?;
-        self.object(&inner, fields, None)?;
+        let was_changed = self.changed;
+        let filled = self.object(&inner, fields, None);
+        // It is not there yet.
+        self.changed = was_changed;
+        filled?;
         self.put(folder, made, name).map_err(|error| self.failed("write", error))
     }
 
@@ -225,12 +231,16 @@ impl Writer<'_> {
             kind(&folder.stat(new.name(), Links::Keep)?.ok_or(io::ErrorKind::NotFound)?) == FileType::Directory;
         if is(true)? {
             let old = new.swap(name)?;
+            self.changed = true;
             self.dispose(folder, &old, name)
         } else if is_folder && is(false)? {
             let old = new.swap(name)?;
+            self.changed = true;
             folder.remove(&old)
         } else {
-            new.put(name)
+            new.put(name)?;
+            self.changed = true;
+            Ok(())
         }
     }
 
@@ -240,7 +250,10 @@ impl Writer<'_> {
             Ok(None) => return Ok(false),
             Ok(Some(stat)) if kind(&stat) == FileType::Directory => {
                 let aside = crate::conf::folder::temporary_name("");
-                folder.rename_new(name, &aside).and_then(|()| self.dispose(folder, &aside, name))
+                folder.rename_new(name, &aside).and_then(|()| {
+                    self.changed = true;
+                    self.dispose(folder, &aside, name)
+                })
             }
             Ok(Some(_)) => folder.remove(name),
             Err(error) => Err(error),
