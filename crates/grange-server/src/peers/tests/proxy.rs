@@ -19,6 +19,7 @@ struct State {
     /// Bytes that may still go from the dialler to the other side before everything is cut; 0 for no bound.
     cut_after: AtomicU64,
     cuts: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Proxy {
@@ -59,6 +60,11 @@ impl Proxy {
     pub(super) fn cut_count(&self) -> u64 {
         self.state.cuts.load(Ordering::Relaxed)
     }
+
+    /// Returns how many bytes came to be forwarded, other than those that go back.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl State {
@@ -89,8 +95,11 @@ fn forward(state: &State, mut from: TcpStream, mut to: TcpStream, is_counted: bo
         while state.is_silent.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if is_counted && state.count(bytes as u64) {
-            state.cut();
+        if is_counted {
+            state.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            if state.count(bytes as u64) {
+                state.cut();
+            }
         }
         if to.write_all(&buf[..bytes]).is_err() {
             break;

@@ -106,7 +106,8 @@ fn a_broken_transfer_goes_on_where_it_was() {
     to_b.cut_after(3 << 20);
     arrives(&a, &b, &file, &contents);
     assert!(to_b.cut_count() >= 2);
-    let sent = a.stats.snapshot_bytes_sent.get();
+    // Not what was sent: buffers of the system may have held any part of that when they were cut.
+    let sent = to_b.bytes();
     assert!(sent < file.bytes + (6 << 20), "{sent} bytes for {}: it began anew", file.bytes);
 }
 
